@@ -1,0 +1,1 @@
+"""Which fine-tuning strategy should I use for my text classifier, and what do I give up?"""

@@ -1,0 +1,91 @@
+"""What one stage hands to the next: Arrow tables and frozen dataclasses, none of which needs torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+SPLITS = ("train", "validation", "test")
+
+# One labelled example. `hypothesis` is null where the task is a single text. `gold` indexes Dataset.labels.
+# `group` is the same number for examples that must not be separated by a grouped split (same premise, or same
+# value of the group column), over all splits: premise leakage and clustered intervals are computed from it.
+EXAMPLES = pa.schema(
+    [
+        ("guid", pa.string()),
+        ("premise", pa.string()),
+        ("hypothesis", pa.string()),
+        ("gold", pa.int32()),
+        ("group", pa.int32()),
+    ]
+)
+
+# One row of the source that could not be used: the file (or hub split) it stood in, its 1-based row, and why.
+DROPPED = pa.schema([("source", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
+
+# What a run says of one example. `logits` has one float per label.
+PREDICTIONS = pa.schema(
+    [
+        ("guid", pa.string()),
+        ("gold", pa.int32()),
+        ("predicted", pa.int32()),
+        ("logits", pa.list_(pa.float32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled examples, split.
+
+    Attributes:
+        name: what tables call it, e.g. ``"snli"``.
+        labels: class names; ``gold`` indexes them.
+        splits: ``train``, ``validation`` and ``test``, each a table with schema :data:`EXAMPLES`.
+        dropped: rows that could not be used, schema :data:`DROPPED`.
+        notes: sentences every table must repeat (e.g. that the development split serves as test).
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    splits: Mapping[str, pa.Table]
+    dropped: pa.Table = field(default_factory=DROPPED.empty_table)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether examples are sentence pairs rather than single texts."""
+        return bool(self.splits["train"]["hypothesis"].null_count < len(self.splits["train"]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of the sha256 of labels and every split's text and gold, in order."""
+        digest = hashlib.sha256(repr(self.labels).encode())
+        for split in SPLITS:
+            digest.update(split.encode())
+            for column in ("guid", "premise", "hypothesis", "gold"):
+                # Python's own values, so that chunking and Arrow's buffer layout do not matter.
+                digest.update(repr(self.splits[split][column].to_pylist()).encode())
+        return digest.hexdigest()[:16]
+
+
+def predictions_table(guid: pa.ChunkedArray, gold: pa.ChunkedArray, logits: np.ndarray) -> pa.Table:
+    """Build a :data:`PREDICTIONS` table from float32 logits of shape (examples, labels)."""
+    columns = [
+        guid,
+        gold,
+        pa.array(logits.argmax(axis=1), pa.int32()),
+        pa.array(list(logits), pa.list_(pa.float32())),
+    ]
+    return pa.table(columns, schema=PREDICTIONS)
+
+
+def logits_array(predictions: pa.Table) -> np.ndarray:
+    """The logits of a :data:`PREDICTIONS` table as a float32 array of shape (examples, labels)."""
+    flat = predictions["logits"].combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(predictions), -1).astype(np.float32, copy=False)

@@ -1,0 +1,340 @@
+"""What users write: a study in YAML, checked key by key before anything is spent.
+
+``load_study`` reads a file or a preset into a :class:`Study`. What each strategy's own options mean is known to
+:mod:`unfreeze.strategies`; :func:`unfreeze.grid.plan.expand` turns a study into its :class:`RunSpec` list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from unfreeze.errors import StudyError, nearest
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A part of a study: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Columns(Section):
+    """Which columns of the user's own data hold what. ``text`` is another name for ``premise``."""
+
+    premise: str | None = None
+    hypothesis: str | None = None
+    text: str | None = None
+    label: str | None = None
+    group: str | None = None
+
+    @model_validator(mode="after")
+    def _one_first_text(self) -> Columns:
+        if self.text and (self.premise or self.hypothesis):
+            raise ValueError("text is for single texts; a pair has premise and hypothesis")
+        return self
+
+
+def _size(value: float) -> float:
+    if not (0 < value < 1 or (value >= 1 and value == int(value))):
+        raise ValueError(f"a share between 0 and 1 or a whole number of examples, not {value:g}")
+    return value if value < 1 else int(value)
+
+
+# A whole number is a count of examples, a number below 1 a share of them.
+Size = Annotated[float, AfterValidator(_size)]
+
+
+class SplitSizes(Section):
+    """How much of the pool becomes validation and test; the rest trains."""
+
+    validation: Size = 0.1
+    test: Size = 0.2
+
+
+class RandomSplit(Section):
+    """Stratified by label, at random."""
+
+    random: SplitSizes
+
+
+class GroupedSplit(Section):
+    """Like random, but examples of one group (a premise, or the group column) stay together."""
+
+    grouped: SplitSizes
+
+
+def _split_kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "grouped" if "grouped" in value else "random"
+    return "official" if isinstance(value, str) else type(value).__name__.removesuffix("Split").lower()
+
+
+Split = Annotated[
+    Annotated[Literal["official"], Tag("official")]
+    | Annotated[RandomSplit, Tag("random")]
+    | Annotated[GroupedSplit, Tag("grouped")],
+    Discriminator(_split_kind),
+]
+
+
+class DataSpec(Section):
+    """Where the examples come from and how they are split.
+
+    Attributes:
+        dataset: ``captions``, ``snli``, ``files`` or ``hub``.
+        path: a file or folder, a hub id, or one path for each split.
+        config: the configuration of a hub dataset that has several.
+        columns: column names of the user's own data.
+        split: ``official``, ``{random: {…}}`` or ``{grouped: {…}}``; left out, official where the source has splits.
+        max_train_pairs: train on a stratified sample of this many examples.
+        max_length: tokens above which a pair is truncated.
+        pairs: size of the generated ``captions`` corpus.
+        seed: of the split and the sample; the seeds of training are the study's own.
+    """
+
+    dataset: str = "captions"
+    path: str | dict[Literal["train", "validation", "test"], str] | None = None
+    config: str | None = None
+    columns: Columns = Columns()
+    split: Split | None = None
+    max_train_pairs: int | None = Field(None, ge=2)
+    max_length: int = Field(128, ge=4)
+    pairs: int = Field(6000, ge=60)
+    seed: int = 0
+
+
+class Recipe(Section):
+    """Optimiser hyperparameters. Left out, ``learning_rate`` is the strategy's own default.
+
+    Attributes:
+        batch_size: pairs per optimiser step.
+        gradient_accumulation: parts a batch is split into where it does not fit in memory.
+        warmup: share of all steps over which the learning rate rises from zero.
+        head_dropout: probability in the head; null keeps the encoder's own.
+        max_grad_norm: gradients are clipped to this global norm; null never clips.
+        patience: evaluations without a better validation accuracy after which training stops; null never stops.
+    """
+
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(32, ge=1)
+    gradient_accumulation: int = Field(1, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    schedule: Literal["linear", "cosine"] = "linear"
+    weight_decay: float = Field(0.01, ge=0)
+    head_dropout: float | None = Field(0.1, ge=0, lt=1)
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    patience: int | None = Field(None, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class Published(Section):
+    """Figures somebody else published for this combination; shown beside ours, never part of a run."""
+
+    accuracy: float | None = None
+    loss: float | None = None
+    source: str = ""
+
+
+class StrategyEntry(Section):
+    """One strategy of the grid as written: ``head-only`` or ``{partial: {layers: 2}, recipe: {…}}``."""
+
+    kind: str
+    options: dict[str, Any] = {}
+    recipe: Recipe = Recipe()
+    encoders: tuple[str, ...] | None = None
+    published: Published | None = None
+
+
+def _strategy_entry(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"kind": value}
+    if not isinstance(value, dict) or "kind" in value:
+        return value
+    rest = {key: value[key] for key in ("recipe", "encoders", "published") if key in value}
+    kinds = [key for key in value if key not in rest]
+    if len(kinds) != 1:
+        raise ValueError(
+            f"a strategy names one kind, as in {{partial: {{layers: 2}}, recipe: {{…}}}}; this one names {kinds or 'none'}"
+        )
+    options = value[kinds[0]] or {}
+    if not isinstance(options, dict):
+        raise ValueError(f"the options of {kinds[0]} are keys and values, as in {{partial: {{layers: 2}}}}")
+    return {"kind": kinds[0], "options": options, **rest}
+
+
+class Study(Section):
+    """A grid of encoders × strategies × seeds on one dataset."""
+
+    name: str = Field("study", pattern=r"^[A-Za-z0-9][\w.-]*$")
+    data: DataSpec = DataSpec()
+    encoders: tuple[str, ...] = Field(("minilm",), min_length=1)
+    strategies: tuple[Annotated[StrategyEntry, BeforeValidator(_strategy_entry)], ...] = Field(min_length=1)
+    recipe: Recipe = Recipe()
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+class RunSpec(Section):
+    """Everything that decides what a run computes: the source of its hash, so that it never runs twice.
+
+    Attributes:
+        data_fingerprint: of the split data (:attr:`unfreeze.records.Dataset.fingerprint`), wherever they lie.
+        strategy: ``kind`` and every option, defaults filled in.
+        strategy_slug: the strategy's short name in paths, e.g. ``lora-r8-query-value``.
+        recipe: complete, learning rate included.
+    """
+
+    dataset: str
+    data_fingerprint: str
+    labels: tuple[str, ...]
+    max_length: int
+    encoder: str
+    strategy: dict[str, Any]
+    strategy_slug: str
+    recipe: Recipe
+    seed: int
+
+    @property
+    def run_id(self) -> str:
+        """``<encoder>--<strategy>--s<seed>--<hash8>``, the run's folder name."""
+        spec = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        hash8 = hashlib.sha256(spec.encode()).hexdigest()[:8]
+        return f"{slug(self.encoder)}--{self.strategy_slug}--s{self.seed}--{hash8}"
+
+
+def slug(name: str) -> str:
+    """Shorten an encoder's id or path to what tables and folders call it: its last part."""
+    return re.sub(r"[^\w.-]+", "-", name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1])
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``3e-4`` as a string; people who write learning rates mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the studies that ship with the package."""
+    folder = resources.files("unfreeze") / "presets"
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def study_text(source: str | Path) -> str:
+    """The YAML text of a study file or preset.
+
+    Raises:
+        StudyError: it is neither.
+    """
+    path = Path(source)
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StudyError(f"{path}: cannot be read as text ({error}); a study is a UTF-8 YAML file") from None
+    if str(source) in preset_names():
+        return (resources.files("unfreeze") / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise StudyError(f"{source}: no such file")
+    raise StudyError(f"{source}: neither a file nor a preset{nearest(str(source), preset_names())}")
+
+
+def load_study(source: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file or preset and apply ``key.path=value`` overrides.
+
+    Raises:
+        StudyError: with one line for each thing that is wrong.
+    """
+    try:
+        raw = yaml.load(study_text(source), _Loader)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise StudyError(f"{source}: a study is keys and values, as in 'strategies: [head-only]'")
+    for override in overrides:
+        _apply_override(raw, override)
+    return parse_section(Study, raw, where=str(source))
+
+
+def dump_study(study: Study) -> str:
+    """The study as YAML that :func:`load_study` reads back to an equal study."""
+    content = study.model_dump(mode="json", exclude_unset=True)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise StudyError(f"--set {override}: write key=value, as in --set recipe.epochs=1")
+    *parents, last = key.strip().split(".")
+    section: Any = raw
+    for parent in parents:
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else None
+    if not isinstance(section, dict):
+        raise StudyError(f"--set {override}: '{key}' is not a key of a section; lists are replaced whole")
+    section[last] = yaml.load(value, _Loader)
+
+
+def parse_section(model: type[T], raw: Any, where: str) -> T:
+    """Validate ``raw``; a fault becomes one line with its place and, for an unknown key, the nearest right one.
+
+    Raises:
+        StudyError: with one line for each fault.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        # A bad item also makes pydantic call its tuple too short; the item's own fault says it.
+        faults = [fault for fault in error.errors() if not (fault["type"] == "too_short" and fault["input"])]
+        raise StudyError(*(f"{where}: {_fault(model, fault)}" for fault in faults)) from None
+
+
+def _fault(model: type[BaseModel], fault: Any) -> str:
+    # Tags of the split union stand in `loc` as if they were keys: {random: …} shows as split.random.random.
+    loc = [part for part, after in zip(fault["loc"], (*fault["loc"][1:], None), strict=True) if part != after]
+    place = ".".join(str(part) for part in loc).removesuffix(".official")
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{place}'{nearest(str(loc[-1]), _keys_at(model, fault['loc'][:-1]))}"
+    if fault["type"] == "missing":
+        return f"'{place}' is missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}, not {fault['input']!r}" if fault["type"] != "value_error" else f"{place}: {message}"
+
+
+def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """Field names of the section at ``loc``, found through the annotations on the way to it."""
+    here = model
+    for part in loc:
+        if part in here.model_fields:
+            annotation = repr(here.model_fields[str(part)].annotation)
+            tagged = [
+                section for section in Section.__subclasses__() if re.search(rf"\b{section.__name__}\b", annotation)
+            ]
+            here = next(
+                (section for section in tagged if f"{section.__name__}".lower().startswith(str(loc[-1]))),
+                *tagged[:1] or [here],
+            )
+    return list(here.model_fields)
