@@ -1,0 +1,125 @@
+"""The study's answer in plain sentences, every one written from the numbers of ``comparison.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Row = dict[str, Any]
+
+NAMED = 4  # strategies that get a sentence of their own; a verdict is short
+
+
+def write_verdict(comparison: Row) -> list[str]:
+    """Say what a comparison found: the best, what is noise beside it, what is given up, what to be careful with.
+
+    Args:
+        comparison: the content of ``comparison.json`` without its verdict.
+    """
+    strategies = comparison["strategies"]
+    sentences = []
+    if comparison["ranking"]:
+        sentences += _best(comparison)
+    elif strategies:
+        sentences.append("No strategy beats always answering the most frequent class, so there is nothing to rank.")
+    else:
+        sentences.append("No run finished, so there is nothing to compare.")
+    return sentences + _cautions(comparison)
+
+
+def _best(comparison: Row) -> list[str]:
+    strategies, (best, *others) = comparison["strategies"], comparison["ranking"]
+    accuracy, seeds = strategies[best]["accuracy"], len(strategies[best]["seeds"])
+    spread = "one run" if seeds == 1 else f"mean of {seeds} seeds, sd {_points(accuracy['sd'])}"
+    sentences = [f"{_name(comparison, best)} has the highest test accuracy: {_percent(accuracy['mean'])} ({spread})."]
+    against = {other: _against(comparison, best, other) for other in others}
+    noise = [other for other in others if against[other]["decision"] == "undecided"]
+    if noise:
+        names = _list([f"{_name(comparison, other)} ({_gap(against[other])})" for other in noise])
+        sentences.append(f"Within the noise of it: {names}; this study cannot tell which of them is better.")
+    cheapest = _cheapest(strategies, [best, *noise])
+    if cheapest not in (None, best):
+        share = strategies[cheapest]["train_seconds"] / strategies[best]["train_seconds"]
+        sentences.append(
+            f"Of these, {_name(comparison, cheapest)} trains fastest, in {100 * share:.0f} % of the time of the best."
+        )
+    return sentences + _losers(comparison, {other: pair for other, pair in against.items() if other not in noise})
+
+
+def _losers(comparison: Row, against: dict[int, Row]) -> list[str]:
+    """What each decided difference costs, nearest first; a long tail is summed up."""
+    named, rest = list(against)[:NAMED], [100 * abs(against[other]["difference"]) for other in list(against)[NAMED:]]
+    sentences = []
+    for other in named:
+        low, high = sorted(abs(100 * bound) for bound in against[other]["interval"])
+        lost = _points(abs(against[other]["difference"]))
+        sentences.append(f"{_name(comparison, other)} gives up {lost} (95 % interval {low:.1f} to {high:.1f}).")
+    if rest:
+        sentences.append(f"The {len(rest)} others give up {min(rest):.1f} to {max(rest):.1f} points.")
+    return sentences
+
+
+def _gap(pair: Row) -> str:
+    gap = f"{100 * pair['difference']:+.1f} points"
+    if pair["interval"] is None:
+        return gap
+    low, high = pair["interval"]
+    return f"{gap}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def _against(comparison: Row, best: int, other: int) -> Row:
+    """The pair of both, its difference as the other less the best."""
+    pair = next(pair for pair in comparison["pairs"] if {pair["a"], pair["b"]} == {best, other})
+    sign = 1 if pair["a"] == other else -1
+    interval = pair["interval"] and sorted(sign * bound for bound in pair["interval"])
+    return {**pair, "difference": sign * pair["difference"], "interval": interval}
+
+
+def _cheapest(strategies: list[Row], among: list[int]) -> int | None:
+    timed = [index for index in among if strategies[index]["train_seconds"]]
+    if among[0] not in timed:
+        return None
+    return min(timed, key=lambda index: strategies[index]["train_seconds"])
+
+
+def _cautions(comparison: Row) -> list[str]:
+    strategies = comparison["strategies"]
+    sentences = []
+    if comparison["unranked"]:
+        names = _list([_name(comparison, index) for index in comparison["unranked"]])
+        runs = sum(len(strategies[index]["not_learned"]) for index in comparison["unranked"])
+        share = comparison["test"]["majority_share"]
+        sentences.append(
+            f"Not ranked: {names}; {runs} of their runs did no better than always answering the most frequent class "
+            f"({_percent(share)})."
+        )
+    single = [index for index, strategy in enumerate(strategies) if len(strategy["seeds"]) == 1]
+    if single:
+        who = "Every strategy" if len(single) == len(strategies) else _list([_name(comparison, i) for i in single])
+        sentences.append(
+            f"{who} ran with one seed only: intervals on it cover the choice of test items, not the luck of training."
+        )
+    if comparison["failed"]:
+        count = len(comparison["failed"])
+        sentences.append(
+            f"{count} {'run' if count == 1 else 'runs'} failed and {'is' if count == 1 else 'are'} not compared."
+        )
+    return sentences
+
+
+def _name(comparison: Row, index: int) -> str:
+    strategies = comparison["strategies"]
+    one_encoder = len({strategy["encoder"] for strategy in strategies}) == 1
+    strategy = strategies[index]
+    return str(strategy["strategy"]) if one_encoder else f"{strategy['strategy']} on {strategy['encoder']}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"
+
+
+def _list(names: list[str]) -> str:
+    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from study_factory import Run, dataset, predictions, result
+from unfreeze.analysis.compare import accuracy_covariance, compare, difference, holm, learned, mcnemar
+from unfreeze.records import Dataset
+
+
+def comparison(runs: list[Run], data: Dataset | None = None) -> dict:
+    data = data or dataset(rows=300)
+    tables = {run.run_id: predictions(data.splits["test"], data.labels, run) for run in runs}
+    rows = [result(run, data, {"test": tables[run.run_id]}) for run in runs]
+    found = compare(rows, tables.__getitem__, data.splits["test"]["group"].to_numpy())
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+def test_a_clear_difference_is_decided_and_a_small_one_is_not():
+    found = comparison(
+        [Run("full", s, range(s, 30 + s)) for s in (0, 1)]
+        + [Run("lora", s, range(100 + s, 132 + s)) for s in (0, 1)]
+        + [Run("head-only", s, range(s, 140 + s)) for s in (0, 1)]
+    )
+    decisions = {(pair["a"], pair["b"]): pair["decision"] for pair in found["pairs"]}
+    assert decisions == {(0, 1): "undecided", (0, 2): "better", (1, 2): "better"}
+    assert found["ranking"] == [0, 1, 2]
+    full, _, head = found["strategies"]
+    assert full["accuracy"]["mean"] == pytest.approx(0.9)
+    assert head["accuracy"]["mean"] == pytest.approx(160 / 300)
+    assert "full has the highest test accuracy: 90.0 %" in found["verdict"][0]
+    assert any("head-only gives up 36.7 points" in line for line in found["verdict"])
+    assert any(line.startswith("Within the noise of it: lora") for line in found["verdict"])
+
+
+def test_mcnemar_agrees_with_an_exact_binomial_test():
+    a = np.array([True] * 59 + [False] * 10 + [True] * 31)
+    b = np.array([False] * 59 + [True] * 10 + [True] * 31)
+    found = mcnemar(a, b)
+    assert (found["only_a"], found["only_b"]) == (59, 10)
+    assert found["p"] == pytest.approx(2 * stats.binom.cdf(10, 69, 0.5))
+    assert mcnemar(a, a) == {"only_a": 0, "only_b": 0, "p": 1.0}
+
+
+def test_holm_on_the_textbook_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([None, 0.04]) == [None, 0.04]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_item_variance_is_what_a_bootstrap_over_groups_finds():
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(200), 3)
+    base = np.repeat(rng.random(200), 3)
+    correct = np.stack([base + 0.4 * rng.random(600) > 0.5, base + 0.5 * rng.random(600) > 0.6])
+    draws = rng.integers(0, 200, (4000, 200))
+    hits = correct.reshape(2, 200, 3).mean(axis=2)
+    bootstrap = np.cov(hits[:, draws].mean(axis=2))
+    np.testing.assert_allclose(accuracy_covariance(correct, clusters), bootstrap, rtol=0.15)
+
+
+def test_without_groups_and_seeds_the_interval_is_the_paired_t_interval():
+    rng = np.random.default_rng(1)
+    correct = rng.random((2, 400)) < [[0.8], [0.7]]
+    found = difference(
+        correct.mean(1), accuracy_covariance(correct, np.arange(400)), np.array([0]), np.array([1]), item_df=399
+    )
+    test = stats.ttest_rel(correct[0].astype(float), correct[1].astype(float))
+    assert found["p"] == pytest.approx(test.pvalue)
+    assert found["interval"] == pytest.approx(list(test.confidence_interval()))
+    assert not found["covers_seeds"]
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(2, 0.1), (4, 0.0)])
+def test_intervals_cover_a_true_difference_of_nothing(seeds, seed_sd):
+    """Two equal strategies: each run draws its own skill, each item its own difficulty."""
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(300):
+        skill = 0.8 + seed_sd * rng.normal(size=(2 * seeds, 1))
+        correct = skill + rng.normal(size=400) + 0.4 * rng.normal(size=(2 * seeds, 400)) > 0
+        covariance = accuracy_covariance(correct, np.arange(400))
+        a, b = np.arange(seeds), np.arange(seeds, 2 * seeds)
+        low, high = difference(correct.mean(1), covariance, a, b, 399)["interval"]
+        covered += low <= 0 <= high
+    # Nominal is 285; 270 is four standard errors below it. Counting items alone would give far less for (2, 0.1).
+    assert covered >= 270
+
+
+def test_a_run_at_the_majority_share_has_not_learned():
+    assert learned(np.arange(300) < 150, majority=1 / 3)
+    assert not learned(np.arange(300) < 105, majority=1 / 3)
+    found = comparison([Run("full", 0, range(30)), Run("stuck", 0, range(200))])
+    assert (found["ranking"], found["unranked"]) == ([0], [1])
+    assert found["strategies"][1]["not_learned"] == [Run("stuck").run_id]
+    assert any(line.startswith("Not ranked: stuck") for line in found["verdict"])
+
+
+def test_failed_runs_stand_apart():
+    found = comparison([Run("full", 0, range(30)), Run("lora", 0, status="diverged")])
+    assert [strategy["strategy"] for strategy in found["strategies"]] == ["full"]
+    assert found["failed"] == [Run("lora").run_id]
+    assert found["verdict"][-1] == "1 run failed and is not compared."
+
+
+def test_no_run_finished():
+    found = compare([result(Run("full", status="failed"), dataset(), {})], {}.__getitem__, np.arange(3))
+    assert found["strategies"] == found["pairs"] == []
+    assert found["verdict"][0].startswith("No run finished")
+
+
+def test_identical_runs_and_one_group_only():
+    found = comparison([Run("full", 0, range(9)), Run("lora", 0, range(9))])
+    assert (found["pairs"][0]["p"], found["pairs"][0]["interval"]) == (1.0, [0.0, 0.0])
+    data = dataset(rows=30)
+    one_group = data.splits["test"].set_column(4, "group", pa.array([5] * 30, pa.int32()))
+    data = Dataset(data.name, data.labels, {**data.splits, "test": one_group})
+    pair = comparison([Run("full"), Run("lora", 0, range(9))], data)["pairs"][0]
+    assert (pair["interval"], pair["p_holm"], pair["decision"]) == (None, None, "undecided")
+
+
+def test_encoders_are_named_where_there_are_several():
+    found = comparison([Run("full", 0, range(9), "bert"), Run("full", 0, range(99), "minilm")])
+    assert len(found["pairs"]) == 1
+    assert found["verdict"][0].startswith("full on bert")
