@@ -1,1 +1,46 @@
+"""The report: one self-contained page, rendered from a study folder alone."""
 
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from unfreeze.report.content import Content
+from unfreeze.report.formats import FILTERS
+from unfreeze.studydir import StudyDir, write_text
+
+
+def write_report(study_dir: StudyDir) -> Path:
+    """Render ``DIR/report.html`` from the files in the folder.
+
+    Args:
+        study_dir: a study whose runs have finished or failed.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        StudyDirError: a file of the study is missing or damaged.
+    """
+    content = Content(study_dir)
+    # Texts of the data set stand in the page; nothing in them may ever be read as markup.
+    environment = Environment(
+        loader=PackageLoader("unfreeze.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    page = environment.get_template("report.html.j2").render(
+        content=content, style=_asset("style.css"), script=_asset("script.js")
+    )
+    write_text(study_dir.report, page)
+    return study_dir.report
+
+
+def _asset(name: str) -> Markup:
+    return Markup(resources.files("unfreeze.report").joinpath(name).read_text(encoding="utf-8"))

@@ -1,0 +1,99 @@
+"""What the report knows: a study folder, read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from unfreeze.records import Dataset
+from unfreeze.studydir import StudyDir, read_json, read_table
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Content:
+    """A study folder's files, each read when it is first asked for."""
+
+    study_dir: StudyDir
+
+    @cached_property
+    def resolved(self) -> Row:
+        """Every run's spec, versions, machine and the data's fingerprint."""
+        return dict(read_json(self.study_dir.resolved))
+
+    @cached_property
+    def results(self) -> list[Row]:
+        """One row a run, in grid order."""
+        return list(read_json(self.study_dir.results_json))
+
+    @cached_property
+    def comparison(self) -> Row:
+        """What :func:`unfreeze.analysis.compare.compare` found."""
+        return dict(read_json(self.study_dir.comparison))
+
+    @cached_property
+    def explore(self) -> Row | None:
+        """What ``unfreeze explore`` shows of the data, or None where it was not written."""
+        return dict(read_json(self.study_dir.explore)) if self.study_dir.explore.is_file() else None
+
+    @cached_property
+    def study_yaml(self) -> str:
+        """The study as it was last run here."""
+        return self.study_dir.study_yaml.read_text(encoding="utf-8")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The split data."""
+        return self.study_dir.read_dataset()
+
+    @property
+    def finished(self) -> list[Row]:
+        """The rows of runs that finished."""
+        return [row for row in self.results if row["status"] == "finished"]
+
+    @property
+    def failed(self) -> list[Row]:
+        """The rows of runs that did not."""
+        return [row for row in self.results if row["status"] != "finished"]
+
+    @cached_property
+    def published(self) -> dict[str, Row]:
+        """Figures somebody else published, by run id."""
+        return {run["run_id"]: run["published"] for run in self.resolved["runs"] if run.get("published")}
+
+    def predictions(self, run_id: str, split: str = "test") -> pa.Table:
+        """A run's :data:`~unfreeze.records.PREDICTIONS`."""
+        return read_table(self.study_dir.run(run_id).predictions(split))
+
+    @cached_property
+    def leaderboard(self) -> list[Row]:
+        """One row for each strategy: ranked ones first, then those that did not learn, then those that failed."""
+        strategies, best = self.comparison["strategies"], self.comparison["ranking"][:1]
+        decisions = {frozenset((pair["a"], pair["b"])): pair for pair in self.comparison["pairs"]}
+        rows: list[Row] = []
+        for index in [*self.comparison["ranking"], *self.comparison["unranked"]]:
+            runs = [row for row in self.finished if row["run_id"] in strategies[index]["run_ids"]]
+            pair = decisions.get(frozenset((index, *best)), {})
+            rows.append(
+                {
+                    **strategies[index],
+                    "rank": len(rows) + 1 if index in self.comparison["ranking"] else None,
+                    "tied": index in best or pair.get("decision") == "undecided",
+                    "params": runs[0]["params"],
+                    "cost": {key: _mean([row["cost"].get(key) for row in runs]) for key in runs[0]["cost"]},
+                    "published": next(
+                        (self.published[r["run_id"]] for r in runs if r["run_id"] in self.published), None
+                    ),
+                }
+            )
+        return rows
+
+
+def _mean(values: list[Any]) -> float | None:
+    """The mean of what was measured; None where nothing was."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return sum(numbers) / len(numbers) if numbers else None

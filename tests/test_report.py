@@ -1,0 +1,127 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from study_factory import Run, dataset, write_study
+from unfreeze.errors import StudyDirError
+from unfreeze.report import write_report
+from unfreeze.report.formats import count, percent, seconds, short, size
+from unfreeze.studydir import StudyDir
+
+NASTY = "<script>alert(1)</script> \"'&amp; </script><img src=x onerror=alert(2)> 🙂 שלום {{ 7*7 }}"
+
+
+def page(path: Path, *args, **kwargs) -> str:
+    return write_report(write_study(path, *args, **kwargs)).read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """Counts start tags and keeps attributes, as a browser would see them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags, self.attributes = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+RUNS = [
+    *(Run("LoRA r8", seed, range(seed, 6 + seed)) for seed in (0, 1)),
+    *(Run("head-only", seed, range(25 + seed)) for seed in (0, 1)),
+]
+
+
+def test_the_page_says_what_was_found(tmp_path):
+    html = page(tmp_path, RUNS)
+    assert "LoRA r8 has the highest test accuracy: 90.0 %" in html
+    assert "90.00\u202f%" in html
+    assert "the development split serves as test" in html
+    assert "this encoder was trained on NLI pairs" in html
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [Run("full")],
+        [Run("full", 0), Run("full", 1, range(3))],
+        [Run("full"), Run("lora", status="diverged")],
+        [Run("full", status="failed")],
+        [Run("stuck", 0, range(45)), Run("stuck", 1, range(50))],
+    ],
+    ids=["one run without a mistake", "one strategy", "a failed run", "only a failed run", "nothing learned"],
+)
+def test_every_kind_of_study_renders(tmp_path, runs):
+    html = page(tmp_path, runs)
+    assert html.rstrip().endswith("</html>")
+    assert not re.search(r">(None|nan|NaN)<", html)
+
+
+def test_failures_are_named(tmp_path):
+    html = page(tmp_path, [Run("full"), Run("lora", status="diverged")])
+    assert "Diverged at step 7: the loss is not finite" in html
+
+
+def test_texts_are_data(tmp_path):
+    plain = Elements(page(tmp_path / "plain", RUNS, explore={"sample": [{"premise": "a"}]}))
+    data = dataset(text=NASTY, labels=("<b>yes", "no & \"maybe'"))
+    runs = [Run("<i>full", 0, range(9)), Run("{{ 7*7 }}", 0, range(9))]
+    runs = runs + [Run(run.strategy, 1, run.mistakes) for run in runs]
+    nasty = Elements(page(tmp_path / "nasty", runs, data, explore={"sample": [{"premise": NASTY}]}))
+    for tag in ("script", "img", "b", "i"):
+        assert nasty.tags.count(tag) == plain.tags.count(tag)
+    assert not [name for name, _ in nasty.attributes if name.startswith("on")]
+    assert "{{ 7*7 }}" in (tmp_path / "nasty" / "report.html").read_text(encoding="utf-8")
+
+
+def test_nothing_is_fetched(tmp_path):
+    elements = Elements(page(tmp_path, RUNS))
+    assert not [value for name, value in elements.attributes if name == "src"]
+    assert all(value.startswith("#") for name, value in elements.attributes if name == "href")
+
+
+def test_published_figures_stand_beside_ours(tmp_path):
+    html = page(
+        tmp_path, [Run("full", published={"accuracy": 0.8498, "loss": 0.4151, "source": "a study"}), Run("lora")]
+    )
+    assert "84.98\u202f%" in html
+    assert "0.4151" in html
+
+
+def test_a_folder_that_is_no_study(tmp_path):
+    with pytest.raises(StudyDirError):
+        write_report(StudyDir(tmp_path))
+
+
+def test_rendering_never_imports_torch(tmp_path):
+    write_study(tmp_path, RUNS)
+    script = (
+        "import sys; from unfreeze.studydir import StudyDir; from unfreeze.report import write_report;"
+        f"write_report(StudyDir.existing({str(tmp_path)!r})); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_numbers_have_few_digits_and_units():
+    assert [percent(0.80493), percent(0.5, 2), percent(None)] == ["80.5\u202f%", "50.00\u202f%", "—"]
+    assert [short(22_714_755), short(149_379), short(1152), short(7), short(0.25)] == [
+        "22.7\u202fM",
+        "149\u202fk",
+        "1.15\u202fk",
+        "7",
+        "0.25",
+    ]
+    assert [size(300_000_000), size(512)] == ["286\u202fMiB", "512\u202fB"]
+    assert [seconds(0.5), seconds(12.34), seconds(75), seconds(7500)] == [
+        "0.50\u202fs",
+        "12.3\u202fs",
+        "1\u202fmin 15\u202fs",
+        "2\u202fh 5\u202fmin",
+    ]
+    assert count(1234567) == "1\u202f234\u202f567"
