@@ -1,0 +1,234 @@
+"""One run, from its spec to its result; and one shared prefix. Both write what they made and return nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unfreeze.analysis.metrics import evaluate
+from unfreeze.errors import Diverged
+from unfreeze.grid.plan import strategy_of
+from unfreeze.records import SPLITS, Dataset, predictions_table
+from unfreeze.strategies.anatomy import Anatomy
+from unfreeze.study import RunSpec, slug
+from unfreeze.studydir import RunDir, StudyDir, write_json, write_table
+from unfreeze.training.batching import Inputs, TokenizedSplit, read_tokens, tokenize, write_tokens
+from unfreeze.training.checkpoint import TRAINED, kept_parameters, load_trained
+from unfreeze.training.cost import peak_memory_bytes, reset_peak_memory
+from unfreeze.training.device import Compute, choose_compute
+from unfreeze.training.encoder import build_classifier, load_tokenizer
+from unfreeze.training.loop import Trainer
+from unfreeze.training.predict import predict
+from unfreeze.training.prefix import build_prefix, open_prefix, prefix_bytes, prefix_seconds, tail
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def run_one(study_dir: StudyDir, spec: RunSpec, *, device: str, report: Report, own_process: bool) -> None:
+    """Train, evaluate and write one run; a failure is written beside it instead of raised.
+
+    Args:
+        study_dir: where the split data lie and the run's folder goes.
+        spec: what to run.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        report: called with every row of the run's history.
+        own_process: whether this process does nothing else, so that its peak memory is the run's.
+    """
+    run = study_dir.run(spec.run_id)
+    write_json(run.spec, spec.model_dump(mode="json"))
+    last: dict[str, Any] = {}
+
+    def watch(row: dict[str, Any]) -> None:
+        last.update(row)
+        report({**row, "run_id": spec.run_id})
+
+    try:
+        result = _train_and_evaluate(
+            study_dir, run, spec, choose_compute(device, spec.recipe.precision), watch, own_process
+        )
+    except Exception as error:
+        write_failure(run, error, step=last.get("step"))
+        return
+    run.failure.unlink(missing_ok=True)
+    write_json(run.result, result)
+    run.resume.unlink(missing_ok=True)
+
+
+def write_failure(run: RunDir, error: Exception, step: int | None) -> None:
+    """Write ``failure.json``: what failed, at which step, and where in the code."""
+    status = "diverged" if isinstance(error, Diverged) else "failed"
+    message = " ".join(str(error).split()) or type(error).__name__
+    trace = "".join(traceback.format_exception(error))
+    content = {"status": status, "type": type(error).__name__, "message": message, "step": step, "traceback": trace}
+    write_json(run.failure, content)
+
+
+def _train_and_evaluate(
+    study_dir: StudyDir, run: RunDir, spec: RunSpec, compute: Compute, report: Report, own_process: bool
+) -> dict[str, Any]:
+    dataset = study_dir.read_dataset()
+    tokens = tokens_of(study_dir, dataset, spec.encoder, spec.max_length)
+    anatomy = _classifier(spec, compute)
+    kept = kept_parameters(anatomy, strategy_of(spec))
+    depth = anatomy.prefix_depth()
+    prefix = prefix_folder(study_dir, spec.data_fingerprint, spec.encoder, spec.max_length, compute)
+    shared_seconds = prefix_seconds(prefix, depth) if depth else None
+    if shared_seconds is None:
+        model, inputs = anatomy.classifier.to(compute.device), tokens
+    else:
+        model = tail(anatomy, depth).to(compute.device)
+        inputs = {s: open_prefix(prefix, anatomy, depth, s, tokens[s].lengths, compute.dtype) for s in SPLITS}
+    gold = {split: dataset.splits[split]["gold"].to_numpy().astype(np.int64) for split in SPLITS}
+    reset_peak_memory(compute)
+
+    trainer = Trainer(model, anatomy, depth, inputs, gold, spec.recipe, spec.seed, compute, run, kept, report)
+    progress = trainer.train()
+    started = time.perf_counter()
+    metrics = {}
+    for split in ("validation", "test"):
+        examples = dataset.splits[split]
+        logits = predict(model, inputs[split], compute)
+        table = predictions_table(examples["guid"], examples["gold"], logits)
+        write_table(run.predictions(split), table)
+        metrics[split] = evaluate(table, spec.labels)
+    assert progress.best is not None
+    train_tokens = progress.epoch * int(tokens["train"].lengths.sum())
+    return {
+        "run_id": spec.run_id,
+        "encoder": spec.encoder,
+        "strategy": spec.strategy_slug,
+        "seed": spec.seed,
+        "status": "finished",
+        "params": {
+            "total": sum(p.numel() for p in anatomy.classifier.parameters()),
+            "trainable": sum(p.numel() for p in anatomy.trainable().values()),
+        },
+        "recipe": spec.recipe.model_dump(mode="json"),
+        "metrics": metrics,
+        "best_epoch": progress.best["epoch"],
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "cost": {
+            "train_seconds": progress.seconds,
+            "prefix_seconds": shared_seconds,
+            "evaluate_seconds": progress.evaluate_seconds + time.perf_counter() - started,
+            "pairs_per_second": progress.pairs / progress.seconds,
+            "tokens_per_second": train_tokens / progress.seconds,
+            "peak_memory_bytes": peak_memory_bytes(compute, own_process),
+            "checkpoint_bytes": (run.checkpoint / TRAINED).stat().st_size,
+            "flops": progress.flops * progress.tokens if progress.flops else None,
+            "energy_joules": None,
+            "padding_share": 1 - progress.tokens / progress.padded_tokens,
+        },
+        "environment": {
+            "device": str(compute.device),
+            "precision": compute.precision,
+            "precision_reason": compute.reason,
+            "threads": torch.get_num_threads(),
+            "attention": compute.attention or "auto",
+            "prefix_depth": depth,
+            "prefix_cached": shared_seconds is not None,
+        },
+    }
+
+
+def _classifier(spec: RunSpec, compute: Compute) -> Anatomy:
+    return build_classifier(
+        spec.encoder,
+        spec.labels,
+        strategy_of(spec),
+        seed=spec.seed,
+        head_dropout=spec.recipe.head_dropout,
+        attention=compute.attention,
+    )
+
+
+def load_classifier(run: RunDir, spec: RunSpec, compute: Compute) -> Any:
+    """The trained classifier of a finished run, in eval mode.
+
+    Raises:
+        RunError: its checkpoint cannot be read.
+        EncoderError: its encoder cannot be had.
+    """
+    anatomy = _classifier(spec, compute)
+    load_trained(run.checkpoint, kept_parameters(anatomy, strategy_of(spec)))
+    return anatomy.classifier.to(compute.device).eval()
+
+
+def tokens_of(study_dir: StudyDir, dataset: Dataset, encoder: str, max_length: int) -> dict[str, TokenizedSplit]:
+    """Tokenised splits, from the cache where they are there."""
+    folder = study_dir.cache / "tokens" / _key(encoder, dataset.fingerprint, max_length)
+    found = {}
+    for split in SPLITS:
+        path = folder / f"{split}.arrow"
+        if not path.is_file():
+            write_tokens(path, tokenize(dataset.splits[split], load_tokenizer(encoder), max_length))
+        found[split] = read_tokens(path)
+    return found
+
+
+def prefix_folder(study_dir: StudyDir, fingerprint: str, encoder: str, max_length: int, compute: Compute) -> Path:
+    """Where the frozen states of this encoder over these data lie, in this precision."""
+    return study_dir.cache / "prefix" / _key(encoder, fingerprint, max_length, compute.precision)
+
+
+def _key(encoder: str, *parts: Any) -> str:
+    digest = hashlib.sha256(json.dumps([encoder, *parts]).encode()).hexdigest()
+    return f"{slug(encoder)}-{digest[:8]}"
+
+
+def build_shared_prefix(
+    study_dir: StudyDir, spec: RunSpec, depths: tuple[int, ...], *, device: str, report: Report
+) -> None:
+    """Compute the frozen states that a group of runs starts from, unless they are there or too large to keep.
+
+    Args:
+        study_dir: the study's folder.
+        spec: any run of the group: its encoder and data are what counts.
+        depths: layers below which something is frozen.
+        device: as in :func:`run_one`.
+        report: told what is done and why.
+    """
+    compute = choose_compute(device, spec.recipe.precision)
+    folder = prefix_folder(study_dir, spec.data_fingerprint, spec.encoder, spec.max_length, compute)
+    missing = [depth for depth in depths if prefix_seconds(folder, depth) is None]
+    if not missing:
+        return
+    tokens = tokens_of(study_dir, study_dir.read_dataset(), spec.encoder, spec.max_length)
+    anatomy = _classifier(spec, compute)
+    needed = prefix_bytes(anatomy, missing, {split: tokens[split].lengths for split in SPLITS}, compute.dtype)
+    free = shutil.disk_usage(study_dir.path).free
+    # Half of what is free: checkpoints and other people's files need room too.
+    if needed > free // 2:
+        report(
+            {
+                "kind": "note",
+                "message": f"frozen prefix not kept: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free",
+            }
+        )
+        return
+    inputs: Mapping[str, Inputs] = tokens
+    build_prefix(folder, anatomy, missing, inputs, compute)
+    report({"kind": "note", "message": f"frozen prefix at depth {', '.join(map(str, missing))}: {needed / 1e6:.0f} MB"})
+
+
+def run_job(folder: str | os.PathLike[str], job: Mapping[str, Any], report: Report, *, own_process: bool) -> None:
+    """Do one job of the grid: ``{"kind": "run" | "prefix", "spec": …, "device": …}``."""
+    study_dir, spec = StudyDir(Path(folder)), RunSpec.model_validate(job["spec"])
+    if job["kind"] == "prefix":
+        try:
+            build_shared_prefix(study_dir, spec, tuple(job["depths"]), device=job["device"], report=report)
+        except Exception as error:  # runs do without it, and one that fails for the same reason says so itself
+            report({"kind": "note", "message": f"frozen prefix not kept: {error}"})
+    else:
+        run_one(study_dir, spec, device=job["device"], report=report, own_process=own_process)

@@ -1,0 +1,259 @@
+"""``run_study``: train what is missing of a grid, then compare and report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from unfreeze.analysis.compare import compare
+from unfreeze.datasets import load_dataset
+from unfreeze.datasets.explore import explore
+from unfreeze.errors import RunError, StudyDirError
+from unfreeze.grid.executors import EXECUTORS
+from unfreeze.grid.plan import PlannedRun, Shape, expand, shapes, share
+from unfreeze.records import Dataset
+from unfreeze.report import write_report
+from unfreeze.study import Study, dump_study, load_study
+from unfreeze.studydir import StudyDir, read_json, read_table, write_json, write_text
+
+VERSIONS = ("unfreeze", "torch", "transformers", "peft", "tokenizers", "datasets", "numpy", "pyarrow", "scikit-learn")
+
+Row = dict[str, Any]
+Watch = Callable[[Row], None]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study left.
+
+    Attributes:
+        path: the study's folder.
+        rows: ``results.json``: one row a run, in grid order.
+        comparison: ``comparison.json``.
+        report: path of the page.
+    """
+
+    path: Path
+    rows: list[Row]
+    comparison: dict[str, Any]
+    report: Path
+
+
+def run_study(
+    study: Study | str | Path,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    executor: Literal["local", "inline"] = "local",
+    watch: Watch = lambda row: None,
+) -> StudyResult:
+    """Run what is missing of a study and write its folder; runs that finished before are never run again.
+
+    Args:
+        study: a study, or the YAML file or preset to read it from.
+        out: the folder; made if it does not exist.
+        overrides: ``key=value`` changes to the file, as in ``recipe.epochs=1``.
+        executor: ``local`` gives each run a fresh process; ``inline`` runs all in this one.
+        watch: called with every row of progress.
+
+    Raises:
+        UnfreezeError: the study, its data, an encoder or the folder cannot be used. A run that fails raises nothing:
+            its row has ``status`` ``failed`` or ``diverged``.
+    """
+    study = study if isinstance(study, Study) else load_study(study, overrides)
+    study_dir = StudyDir(Path(out))
+    check_folder(study_dir, study)
+    dataset = load_dataset(study.data)
+    check_data(study_dir, study, dataset)
+    runs = expand(study, dataset)
+    known = shapes(runs)
+    with study_dir.lock():
+        _write_inputs(study_dir, study, dataset, runs)
+        pending = [run for run in runs if not study_dir.run(run.run_id).result.is_file()]
+        watch({"kind": "grid", "runs": [run.as_json() for run in runs], "pending": [run.run_id for run in pending]})
+
+        def finish(job: Row, code: int) -> None:
+            if job["kind"] == "run":
+                _note_death(study_dir, job["run_id"], code)
+                row = next(row for row in collect(study_dir) if row["run_id"] == job["run_id"])
+                watch({"kind": "finished", **row})
+
+        EXECUTORS[executor](study_dir.path, _jobs(study, pending, known), watch, finish)
+        return conclude(study_dir)
+
+
+def check_folder(study_dir: StudyDir, study: Study) -> None:
+    """Raise StudyDirError where the folder is something else, or another study's."""
+    if study_dir.resolved.is_file():
+        owner = read_json(study_dir.resolved)["name"]
+        if owner != study.name:
+            raise StudyDirError(
+                f"{study_dir.path}: belongs to the study '{owner}', not '{study.name}'; choose another folder"
+            )
+    elif study_dir.path.is_dir() and any(entry.name not in (".lock", "data") for entry in study_dir.path.iterdir()):
+        raise StudyDirError(f"{study_dir.path}: is not empty and not a study folder; choose another one")
+
+
+def check_data(study_dir: StudyDir, study: Study, dataset: Dataset) -> None:
+    """Raise StudyDirError where the folder's runs were trained on other data."""
+    if study_dir.resolved.is_file() and study_dir.data_fingerprint() not in (None, dataset.fingerprint):
+        raise StudyDirError(
+            f"{study_dir.path}: its runs were trained on other data than '{study.name}' names now (the source, the split "
+            f"or the sample has changed); choose another folder"
+        )
+
+
+def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Sequence[PlannedRun]) -> None:
+    from unfreeze.grid.run import tokens_of
+    from unfreeze.training.encoder import encoder_note
+
+    if study_dir.data_fingerprint() != dataset.fingerprint:
+        study_dir.write_dataset(dataset)
+    tokens = tokens_of(study_dir, dataset, study.encoders[0], study.data.max_length)
+    lengths = {split: rows.lengths for split, rows in tokens.items()}
+    truncated = {split: rows.truncated for split, rows in tokens.items()}
+    write_json(study_dir.explore, explore(dataset, lengths) | {"truncated": truncated, "tokenizer": study.encoders[0]})
+    write_text(study_dir.study_yaml, dump_study(study))
+    notes = {encoder: note for encoder in study.encoders if (note := encoder_note(encoder))}
+    resolved = {
+        "name": study.name,
+        "notes": [*dataset.notes, *notes.values()],
+        "data": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "labels": dataset.labels,
+            "sizes": {split: len(rows) for split, rows in dataset.splits.items()},
+        },
+        "encoders": {encoder: {"note": notes.get(encoder)} for encoder in study.encoders},
+        "runs": [run.as_json() for run in runs],
+        "environment": environment(),
+    }
+    write_json(study_dir.resolved, resolved)
+
+
+def _jobs(study: Study, pending: Sequence[PlannedRun], known: dict[str, Shape]) -> Iterator[Row]:
+    """Runs in grid order, each group's shared prefix just before the first run that starts from it."""
+    sharing = {run_id: group for group in share(pending, known) for run_id in group.run_ids[:1]}
+    for run in pending:
+        spec = run.spec.model_dump(mode="json")
+        if group := sharing.get(run.run_id):
+            yield {"kind": "prefix", "spec": spec, "depths": group.depths, "device": study.device}
+        yield {"kind": "run", "run_id": run.run_id, "spec": spec, "device": study.device}
+
+
+def _note_death(study_dir: StudyDir, run_id: str, code: int) -> None:
+    """A process that the system killed could not write its own failure."""
+    from unfreeze.grid.run import write_failure
+
+    run = study_dir.run(run_id)
+    if code and not run.result.is_file():
+        why = "killed by the system, most likely for lack of memory" if code == -9 else f"ended with code {code}"
+        write_failure(run, RunError(f"the run's process was {why}; try a smaller batch_size"), step=None)
+
+
+def collect(study_dir: StudyDir) -> list[Row]:
+    """Read every run of the grid and write ``results.json`` and ``results.csv``; returns one row for each run."""
+    resolved = read_json(study_dir.resolved)
+    rows = []
+    for planned in resolved["runs"]:
+        run = study_dir.run(planned["run_id"])
+        row = {key: planned[key] for key in ("run_id", "encoder", "strategy", "seed", "published")}
+        row |= {"status": "pending", "failure": None, "params": None, "recipe": planned["spec"]["recipe"]}
+        row |= {"metrics": None, "best_epoch": None, "epochs": None, "steps": None, "cost": None, "environment": None}
+        if run.result.is_file():
+            result = read_json(run.result)
+            row |= {key: value for key, value in result.items() if key not in ("encoder", "strategy")}
+        elif run.failure.is_file():
+            failure = read_json(run.failure)
+            row |= {"status": failure["status"], "failure": {key: failure[key] for key in ("type", "message", "step")}}
+        rows.append(row)
+    write_json(study_dir.results_json, rows)
+    write_text(study_dir.results_csv, _as_csv(rows))
+    return rows
+
+
+def conclude(study_dir: StudyDir) -> StudyResult:
+    """Compare the runs that are there and write results, comparison and report; trains nothing."""
+    rows = collect(study_dir)
+    groups = study_dir.read_dataset().splits["test"]["group"].to_numpy()
+    done = [row for row in rows if row["status"] != "pending"]
+    comparison = compare(done, lambda run_id: read_table(study_dir.run(run_id).predictions("test")), groups)
+    write_json(study_dir.comparison, comparison)
+    return StudyResult(study_dir.path, rows, comparison, write_report(study_dir))
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    """Rows flattened to dotted columns, without what is a table of its own (per class, confusion)."""
+
+    def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        for key, inner in value.items():
+            if isinstance(inner, dict) and key != "per_class":
+                yield from flat(inner, f"{prefix}{key}.")
+            elif not isinstance(inner, (dict, list)):
+                yield prefix + key, inner
+
+    table = [dict(flat(row)) for row in rows]
+    # A failed run's row has nulls where others have sections; those nulls need no column of their own.
+    nested = {column.split(".")[0] for row in table for column in row if "." in column}
+    columns = [c for c in dict.fromkeys(column for row in table for column in row) if c not in nested]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions that a study was run with."""
+    installed = {}
+    for name in VERSIONS:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            installed[name] = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(logical=False),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpu": _gpu_name(),
+        "versions": installed,
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _commit() -> str | None:
+    """The commit of unfreeze's own checkout, None for an installed release."""
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,228 @@
+"""The training loop: one for every strategy."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import get_scheduler
+
+from unfreeze.errors import Diverged
+from unfreeze.strategies.anatomy import Anatomy
+from unfreeze.study import Recipe
+from unfreeze.studydir import RunDir
+from unfreeze.training.batching import Inputs, epoch_batches, padded_tokens
+from unfreeze.training.checkpoint import (
+    Progress,
+    copy_into,
+    load_progress,
+    load_trained,
+    save_progress,
+    save_trained,
+)
+from unfreeze.training.cost import count_flops
+from unfreeze.training.device import Compute, random_state, restore_random_state
+from unfreeze.training.predict import predict
+from unfreeze.training.prefix import set_train_mode
+
+# Training-loss points per epoch in history.jsonl: enough for a curve, few enough that a GPU is seldom waited for.
+POINTS_PER_EPOCH = 50
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class History:
+    """Lines of history.jsonl, written as they come."""
+
+    path: Path
+    report: Report
+    lines: int = 0
+
+    def __post_init__(self) -> None:
+        """Drop lines of an epoch that was interrupted: it will be run again."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = self.path.read_text().splitlines(keepends=True)[: self.lines] if self.lines else []
+        self.path.write_text("".join(kept))
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one row and show it to whoever watches."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.lines += 1
+        self.report(row)
+
+
+@dataclass
+class Trainer:
+    """Trains one classifier.
+
+    Attributes:
+        model: what is run: the classifier, or its tail above a cached prefix.
+        anatomy: the whole classifier, whose trainable parameters ``model`` shares.
+        depth: layers of the frozen prefix.
+        inputs: ``train`` and ``validation``, in the form that ``model`` takes.
+        gold: class indices of both, int64.
+        recipe: complete, learning rate included.
+        seed: decides order and dropout.
+        run: where history and checkpoints go.
+        kept: the tensors a checkpoint holds (:func:`~unfreeze.training.checkpoint.kept_parameters`).
+        report: called with every row of the history.
+    """
+
+    model: Any
+    anatomy: Anatomy
+    depth: int
+    inputs: Mapping[str, Inputs]
+    gold: Mapping[str, np.ndarray]
+    recipe: Recipe
+    seed: int
+    compute: Compute
+    run: RunDir
+    kept: Mapping[str, torch.Tensor]
+    report: Report = field(default=lambda row: None)
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.trained = self.anatomy.trainable()
+        self.targets = torch.from_numpy(self.gold["train"]).to(self.compute.device)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.trained, recipe.weight_decay), lr=recipe.learning_rate, fused=True
+        )
+        steps_per_epoch = math.ceil(len(self.inputs["train"].lengths) / recipe.batch_size)
+        self.steps = steps_per_epoch * recipe.epochs
+        self.log_every = max(1, steps_per_epoch // POINTS_PER_EPOCH)
+        self.schedule = get_scheduler(
+            recipe.schedule,
+            self.optimizer,
+            num_warmup_steps=round(recipe.warmup * self.steps),
+            num_training_steps=self.steps,
+        )
+
+    def train(self) -> Progress:
+        """Run all epochs (or go on after the last whole one) and leave the best epoch's weights in the classifier.
+
+        Raises:
+            Diverged: the loss stopped being finite.
+        """
+        torch.manual_seed(self.seed)
+        progress = self._resume()
+        self.history = History(self.run.history, self.report, progress.history)
+        patience = self.recipe.patience or math.inf
+        while progress.epoch < self.recipe.epochs and progress.stale < patience:
+            self._train_epoch(progress)
+            self._evaluate(progress)
+            progress.history = self.history.lines
+            save_progress(self.run.resume, progress, self._state())
+        # The best epoch's weights wait on disk: a copy in memory would count as the strategy's peak.
+        load_trained(self.run.checkpoint, self.kept)
+        return progress
+
+    def _train_epoch(self, progress: Progress) -> None:
+        inputs, recipe = self.inputs["train"], self.recipe
+        batches = epoch_batches(inputs.lengths, recipe.batch_size, self.seed, progress.epoch)
+        set_train_mode(self.model, self.anatomy, self.depth)
+        started, loss_sum, logged_pairs = time.perf_counter(), torch.zeros((), device=self.compute.device), 0
+        for number, batch in enumerate(batches, start=1):
+            flops: list[float] = []
+            with count_flops(flops) if progress.flops is None else contextlib.nullcontext():
+                loss_sum += self._step(batch)
+            if flops:
+                # Counted on the first step; later ones do the same work for every token.
+                progress.flops = flops[0] / int(inputs.lengths[batch].sum())
+            progress.step += 1
+            logged_pairs += len(batch)
+            if number % self.log_every == 0 or number == len(batches):
+                seconds = progress.seconds + time.perf_counter() - started
+                self._log(progress, float(loss_sum) / logged_pairs, seconds, logged_pairs)
+                loss_sum.zero_()
+                logged_pairs = 0
+        progress.seconds += time.perf_counter() - started
+        progress.epoch += 1
+        progress.pairs += len(inputs.lengths)
+        progress.tokens += int(inputs.lengths.sum())
+        progress.padded_tokens += padded_tokens(inputs.lengths, batches)
+
+    def _step(self, batch: np.ndarray) -> torch.Tensor:
+        """One optimiser step; returns the summed loss of its examples, still on the device."""
+        loss_sum = torch.zeros((), device=self.compute.device)
+        for part in np.array_split(batch, min(self.recipe.gradient_accumulation, len(batch))):
+            inputs = {name: value.to(self.compute.device) for name, value in self.inputs["train"].batch(part).items()}
+            with self.compute.autocast():
+                logits = self.model(**inputs).logits
+            loss = F.cross_entropy(logits.float(), self.targets[part], reduction="sum")
+            (loss / len(batch)).backward()
+            loss_sum += loss.detach()
+        if self.recipe.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.max_grad_norm)
+        self.rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        return loss_sum
+
+    def _log(self, progress: Progress, loss: float, seconds: float, pairs: int) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the training loss became {loss} by step {progress.step} of {self.steps}; "
+                f"lower the learning rate ({self.recipe.learning_rate:g})"
+            )
+        row = {"kind": "step", "step": progress.step, "epoch": progress.epoch, "loss": loss, "learning_rate": self.rate}
+        self.history.write(row | {"seconds": round(seconds, 3), "pairs": pairs, "steps": self.steps})
+
+    def _evaluate(self, progress: Progress) -> None:
+        """Evaluate on validation and keep the weights if accuracy rose, or stayed and the loss fell."""
+        started = time.perf_counter()
+        logits = torch.from_numpy(predict(self.model, self.inputs["validation"], self.compute))
+        gold = torch.from_numpy(self.gold["validation"])
+        loss = float(F.cross_entropy(logits, gold))
+        accuracy = float((logits.argmax(dim=1) == gold).float().mean())
+        seconds = time.perf_counter() - started
+        if not math.isfinite(loss):
+            raise Diverged(f"the validation loss became {loss} after epoch {progress.epoch}; lower the learning rate")
+        progress.evaluate_seconds += seconds
+        best = progress.best
+        if best is None or (accuracy, -loss) > (best["accuracy"], -best["loss"]):
+            progress.best = {"epoch": progress.epoch, "accuracy": accuracy, "loss": loss}
+            save_trained(self.run.checkpoint, self.kept)
+            progress.stale = 0
+        else:
+            progress.stale += 1
+        row = {"kind": "evaluation", "step": progress.step, "epoch": progress.epoch, "split": "validation"}
+        self.history.write(row | {"loss": loss, "accuracy": accuracy, "seconds": round(seconds, 3)})
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "kept": dict(self.kept),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": random_state(self.compute),
+        }
+
+    def _resume(self) -> Progress:
+        found = load_progress(self.run.resume)
+        if found is None:
+            return Progress()
+        progress, state = found
+        copy_into(self.kept, state["kept"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        restore_random_state(state["random"], self.compute)
+        return progress
+
+
+def parameter_groups(trained: Mapping[str, torch.nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Decay matrices; not biases, norms, or the vectors of (IA)³ and DoRA, whose neutral value is not zero."""
+    matrices = [p for p in trained.values() if p.squeeze().ndim >= 2]
+    vectors: Iterable[Any] = [p for p in trained.values() if p.squeeze().ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
