@@ -8,12 +8,12 @@ import pyarrow as pa
 BINS = 15
 
 
-def reliability_bins(probabilities: np.ndarray, gold: np.ndarray, bins: int = BINS) -> pa.Table:
-    """Group predictions by confidence (the largest probability) into bins of equal width.
+def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> pa.Table:
+    """Group predictions by confidence into bins of equal width.
 
     Args:
-        probabilities: shape (examples, labels), rows sum to one.
-        gold: shape (examples,), label indices.
+        confidence: shape (examples,), the probability of each predicted label.
+        correct: shape (examples,), whether it is the gold label.
         bins: how many intervals (lower, upper] share 0 to 1.
 
     Returns:
@@ -21,8 +21,6 @@ def reliability_bins(probabilities: np.ndarray, gold: np.ndarray, bins: int = BI
         the bin is empty.
     """
     edges = np.linspace(0, 1, bins + 1)
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == gold
     # Inner edges only: rounding may carry a probability past 1, and it belongs to the last bin.
     which = np.digitize(confidence, edges[1:-1], right=True)
     count = np.bincount(which, minlength=bins)

@@ -198,3 +198,17 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         floor = max(floor, min(1.0, p * (len(tested) - rank)))
         adjusted[index] = floor
     return adjusted
+
+
+def pareto_front(cost: Sequence[float], accuracy: Sequence[float]) -> list[int]:
+    """Indices of what nothing beats in both, cheapest first.
+
+    Args:
+        cost: smaller is better.
+        accuracy: larger is better.
+    """
+    front: list[int] = []
+    for index in sorted(range(len(cost)), key=lambda index: (cost[index], -accuracy[index])):
+        if not front or accuracy[index] > accuracy[front[-1]]:
+            front.append(index)
+    return front

@@ -37,7 +37,7 @@ def evaluate(predictions: pa.Table, labels: Sequence[str]) -> dict[str, Any]:
         "accuracy": float((gold == predicted).mean()),
         "macro_f1": float(scores[2][seen].mean()),
         "loss": float(-log_probabilities[np.arange(len(gold)), gold].mean()),
-        "ece": expected_calibration_error(reliability_bins(np.exp(log_probabilities), gold)),
+        "ece": expected_calibration_error(reliability_bins(np.exp(log_probabilities.max(axis=1)), gold == predicted)),
         "mistakes": int((gold != predicted).sum()),
         "per_class": {
             label: dict(zip(keys, row, strict=True))

@@ -6,10 +6,14 @@ from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 from unfreeze.report.content import Content
+from unfreeze.report.figures import Figure
 from unfreeze.report.formats import FILTERS
+from unfreeze.report.sections import Sections
 from unfreeze.studydir import StudyDir, write_text
 
 
@@ -34,12 +38,24 @@ def write_report(study_dir: StudyDir) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS)
+    environment.filters.update(FILTERS, figure_json=_figure_json)
     page = environment.get_template("report.html.j2").render(
-        content=content, style=_asset("style.css"), script=_asset("script.js")
+        content=content,
+        sections=Sections(content),
+        style=_asset("style.css"),
+        plotly=Markup(get_plotlyjs()),
+        scripts=[_asset(name) for name in ("script.js", "tables.js", "figures.js")],
     )
     write_text(study_dir.report, page)
     return study_dir.report
+
+
+def _figure_json(figure: Figure) -> Markup:
+    """The plot and its table for the page's script; nothing in it can end the element it stands in."""
+    return Markup('{"plot": %s, "csv": %s}') % (
+        Markup(figure.plot.to_json().replace("<", "\\u003c")),
+        htmlsafe_json_dumps(figure.csv()),
+    )
 
 
 def _asset(name: str) -> Markup:

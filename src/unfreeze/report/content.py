@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -64,6 +65,12 @@ class Content:
     def published(self) -> dict[str, Row]:
         """Figures somebody else published, by run id."""
         return {run["run_id"]: run["published"] for run in self.resolved["runs"] if run.get("published")}
+
+    def history(self, run_id: str) -> list[Row]:
+        """A run's lines of steps and evaluations."""
+        return [
+            json.loads(line) for line in self.study_dir.run(run_id).history.read_text(encoding="utf-8").splitlines()
+        ]
 
     def predictions(self, run_id: str, split: str = "test") -> pa.Table:
         """A run's :data:`~unfreeze.records.PREDICTIONS`."""

@@ -1,0 +1,54 @@
+"use strict";
+
+const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const drawn = new Set();
+
+// Plots take the page's colours: they are drawn on nothing, with its ink and its lines.
+function theme(layout, paper) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => (paper ? { "--ink": "#1d2129", "--line": "#dfe3e8" }[name] : style.getPropertyValue(name));
+  const changes = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", "font.color": colour("--ink") };
+  for (const axis of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
+    for (const line of ["gridcolor", "linecolor", "zerolinecolor"]) changes[`${axis}.${line}`] = colour("--line");
+  }
+  return changes;
+}
+
+function draw(holder) {
+  if (drawn.has(holder)) return;
+  drawn.add(holder);
+  const { plot, csv } = payload(holder);
+  const { name } = holder.dataset;
+  const { updatemenus = [], ...layout } = plot.layout;
+  const canvas = holder.querySelector(".canvas");
+  // The plot's own menus become the page's, which are larger and speak to keyboards and screen readers.
+  const choosers = updatemenus.map(({ buttons }) =>
+    select("Show", buttons.map(({ label }) => decode(label)), (index) => Plotly.update(canvas, ...buttons[index].args)),
+  );
+  const save = make("button", { type: "button" }, "CSV");
+  save.addEventListener("click", () => download(name, csv));
+  holder.querySelector(".controls").append(...choosers, save);
+  layout.font = { family: getComputedStyle(document.body).fontFamily, size: 12 };
+  Plotly.newPlot(canvas, plot.data, layout, CONFIG).then(() => Plotly.relayout(canvas, theme(canvas.layout)));
+}
+
+// Labels are escaped for plotly, which reads markup; a menu of the page does not.
+function decode(text) {
+  return text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
+}
+
+const recolour = (paper) =>
+  drawn.forEach((holder) => {
+    const canvas = holder.querySelector(".canvas");
+    Plotly.relayout(canvas, theme(canvas.layout, paper));
+  });
+
+const plots = document.querySelectorAll(".plot");
+const watcher = new IntersectionObserver(
+  (entries) => entries.filter(({ isIntersecting }) => isIntersecting).forEach(({ target }) => draw(target)),
+  { rootMargin: "600px" },
+);
+plots.forEach((holder) => watcher.observe(holder));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => recolour());
+addEventListener("beforeprint", () => (plots.forEach(draw), recolour(true)));
+addEventListener("afterprint", () => recolour());

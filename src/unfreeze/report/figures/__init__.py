@@ -1,0 +1,30 @@
+"""The report's figures: each function takes plain tables, works alone and gives back its numbers."""
+
+from unfreeze.report.figures.answer import trade_off
+from unfreeze.report.figures.compute import costs
+from unfreeze.report.figures.figure import Figure
+from unfreeze.report.figures.mistakes import (
+    mistake_labels,
+    mistake_overlap,
+    mistake_sets,
+    probability_gaps,
+    slice_errors,
+)
+from unfreeze.report.figures.runs import calibration, confusion, learning_curves, parameters
+from unfreeze.report.figures.words import words_in_mistakes
+
+__all__ = [
+    "Figure",
+    "calibration",
+    "confusion",
+    "costs",
+    "learning_curves",
+    "mistake_labels",
+    "mistake_overlap",
+    "mistake_sets",
+    "parameters",
+    "probability_gaps",
+    "slice_errors",
+    "trade_off",
+    "words_in_mistakes",
+]

@@ -1,0 +1,117 @@
+"""Which figures and tables each section of the page shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from unfreeze.analysis.calibration import reliability_bins
+from unfreeze.analysis.mistakes import Answers, answers
+from unfreeze.analysis.slices import slices
+from unfreeze.analysis.words import count_words
+from unfreeze.report import figures
+from unfreeze.report.content import Content
+from unfreeze.report.figures import Figure
+from unfreeze.report.tables import Table, class_report, flip_payload, sure_mistakes
+
+Row = dict[str, Any]
+
+SHOWN = 24  # runs in the detailed figures: more can neither be told apart nor fit in the page
+CONFUSION_CELLS = 150_000  # over all confusion matrices of a page
+CLASS_ROWS = 2_000  # of the table of classes
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The figures and tables of a page, drawn from a study folder when they are asked for."""
+
+    content: Content
+
+    @cached_property
+    def runs(self) -> list[Row]:
+        """The finished runs that detailed figures show: the best strategies first, seeds one after another."""
+        by_id = {row["run_id"]: row for row in self.content.finished}
+        ordered = [by_id[run_id] for strategy in self.content.leaderboard for run_id in strategy["run_ids"]]
+        if len(ordered) > SHOWN:
+            ordered = [by_id[strategy["run_ids"][0]] for strategy in self.content.leaderboard]
+        return ordered[:SHOWN]
+
+    @cached_property
+    def answers(self) -> dict[str, Answers]:
+        """Test answers by run id."""
+        return {row["run_id"]: answers(self.content.predictions(row["run_id"])) for row in self.runs}
+
+    @cached_property
+    def one_each(self) -> list[Row]:
+        """The first shown run of each strategy."""
+        return list({(row["encoder"], row["strategy"]): row for row in reversed(self.runs)}.values())[::-1]
+
+    @cached_property
+    def answer(self) -> list[Figure]:
+        """What accuracy costs."""
+        return [figures.trade_off(self.content.leaderboard)] if self.content.leaderboard else []
+
+    @cached_property
+    def each_run(self) -> list[Figure]:
+        """How each run learned, and what it answers."""
+        if not self.runs:
+            return []
+        labels = self.content.dataset.labels
+        histories = {row["run_id"]: self.content.history(row["run_id"]) for row in self.runs}
+        bins = {run_id: reliability_bins(run.confidence, ~run.wrong) for run_id, run in self.answers.items()}
+        return [
+            figures.parameters(self.content.leaderboard),
+            figures.learning_curves(self.runs, histories),
+            figures.confusion(self.runs[: max(1, CONFUSION_CELLS // len(labels) ** 2)], labels),
+            figures.calibration(self.runs, bins),
+        ]
+
+    @cached_property
+    def classes(self) -> Table | None:
+        """Precision, recall, F1 and support."""
+        return class_report(self.runs[: max(1, CLASS_ROWS // len(self.content.dataset.labels))]) if self.runs else None
+
+    @cached_property
+    def mistakes(self) -> list[Figure]:
+        """What runs get wrong, and whether they get the same wrong."""
+        if not self.runs:
+            return []
+        labels, test = self.content.dataset.labels, self.content.dataset.splits["test"]
+        return [
+            figures.mistake_labels(self.runs, self.answers, labels),
+            figures.probability_gaps(self.runs, self.answers, labels),
+            figures.mistake_sets(self.one_each, self._wrong(self.one_each)),
+            figures.mistake_overlap(self.runs, self._wrong(self.runs)),
+            figures.slice_errors(self.one_each, self._wrong(self.one_each), slices(test)),
+        ]
+
+    @cached_property
+    def sure_mistakes(self) -> Table | None:
+        """The most confident mistakes."""
+        dataset = self.content.dataset
+        return sure_mistakes(self.runs, self.answers, dataset.splits["test"], dataset.labels) if self.runs else None
+
+    @cached_property
+    def flips(self) -> Row | None:
+        """What changes between any two strategies."""
+        dataset = self.content.dataset
+        return flip_payload(self.one_each, self.answers, dataset.splits["test"], dataset.labels)
+
+    @cached_property
+    def words(self) -> list[Figure]:
+        """Words in mistakes."""
+        if not self.runs:
+            return []
+        counts = count_words(self.content.dataset.splits["test"], self._wrong(self.one_each))
+        return [figures.words_in_mistakes(self.one_each, counts)] if counts else []
+
+    @cached_property
+    def compute(self) -> list[Figure]:
+        """What it cost."""
+        return [figures.costs(self.content.leaderboard)] if self.content.leaderboard else []
+
+    def _wrong(self, runs: list[Row]) -> np.ndarray:
+        return np.stack([self.answers[row["run_id"]].wrong for row in runs])

@@ -1,0 +1,141 @@
+"""Tables that the page searches, filters and sorts: too many rows to stand in it as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from unfreeze.analysis.mistakes import Answers, confident_mistakes, flips
+from unfreeze.report.figures.figure import run_labels
+
+Row = dict[str, Any]
+
+MISTAKES_PER_RUN = 60
+EXAMPLES_PER_PAIR = 12
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows for the page.
+
+    Attributes:
+        name: short and unique in a page; also its file name.
+        title: what is listed.
+        columns: heading and kind: ``text``, ``choice`` (text to filter by), ``count``, ``percent`` or ``decimal``.
+        rows: one list a row, in the order of the columns.
+        note: what the reader must know about them.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[tuple[str, str]]
+    rows: Sequence[Sequence[Any]]
+    note: str = ""
+
+    @property
+    def payload(self) -> Row:
+        """What the page's script is given."""
+        columns = [{"label": label, "kind": kind} for label, kind in self.columns]
+        return {"name": self.name, "columns": columns, "rows": self.rows}
+
+
+def text_columns(examples: pa.Table) -> list[str]:
+    """Headings of the texts: premise and hypothesis, or text alone."""
+    return ["premise", "hypothesis"] if examples["hypothesis"].null_count < len(examples) else ["text"]
+
+
+def texts(examples: pa.Table, indices: Sequence[int] | np.ndarray) -> list[list[str]]:
+    """The texts of some examples, one list each."""
+    chosen = examples.take(pa.array(indices, pa.int64()))
+    columns = [chosen["premise"].to_pylist()]
+    if len(text_columns(examples)) == 2:
+        columns.append([text or "" for text in chosen["hypothesis"].to_pylist()])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def class_report(runs: Sequence[Row]) -> Table:
+    """Precision, recall, F1 and support of every class in every run.
+
+    Args:
+        runs: rows of ``results.json`` that finished.
+    """
+    keys = ("precision", "recall", "f1", "support")
+    rows = [
+        [name, label, *(scores[key] for key in keys)]
+        for row, name in zip(runs, run_labels(runs), strict=True)
+        for label, scores in row["metrics"]["test"]["per_class"].items()
+    ]
+    kinds = ("choice", "choice", "percent", "percent", "percent", "count")
+    headings = ("Run", "Class", "Precision", "Recall", "F1", "Support")
+    return Table("classes", "Every class", list(zip(headings, kinds, strict=True)), rows)
+
+
+def sure_mistakes(
+    runs: Sequence[Row], answers: Mapping[str, Answers], examples: pa.Table, labels: Sequence[str]
+) -> Table:
+    """The most confident mistakes of every run, with how many of the runs get the example wrong.
+
+    Args:
+        runs: rows with ``run_id``, ``encoder``, ``strategy`` and ``seed``.
+        answers: test answers by run id.
+        examples: the test split.
+        labels: class names.
+    """
+    wrong_in = np.sum([answers[row["run_id"]].wrong for row in runs], axis=0)
+    rows = []
+    for row, name in zip(runs, run_labels(runs), strict=True):
+        run = answers[row["run_id"]]
+        chosen = confident_mistakes(run, MISTAKES_PER_RUN)
+        for index, example in zip(chosen, texts(examples, chosen), strict=True):
+            gold, predicted = labels[run.gold[index]], labels[run.predicted[index]]
+            rows.append([name, *example, gold, predicted, round(float(run.confidence[index]), 4), int(wrong_in[index])])
+    headings = ["Run", *(column.capitalize() for column in text_columns(examples)), "Gold", "Predicted"]
+    kinds = ["choice", *("text" for _ in text_columns(examples)), "choice", "choice"]
+    columns = [
+        *zip(headings, kinds, strict=True),
+        ("Confidence", "percent"),
+        (f"Wrong in (of {len(runs)} runs)", "count"),
+    ]
+    note = f"The {MISTAKES_PER_RUN} surest mistakes of each run."
+    return Table("sure-mistakes", "The most confident mistakes", columns, rows, note)
+
+
+def flip_payload(
+    runs: Sequence[Row], answers: Mapping[str, Answers], examples: pa.Table, labels: Sequence[str]
+) -> Row | None:
+    """What changes between any two runs: counts over the whole split, and some of the examples.
+
+    Args:
+        runs: rows with ``run_id``, ``encoder``, ``strategy`` and ``seed``; one for each strategy.
+        answers: test answers by run id.
+        examples: the test split.
+        labels: class names.
+
+    Returns:
+        What the page's script is given; None where there are no two runs.
+    """
+    if len(runs) < 2:
+        return None
+    chosen: list[int] = []
+    counts = {}
+    for a, b in combinations(range(len(runs)), 2):
+        first, second = answers[runs[a]["run_id"]], answers[runs[b]["run_id"]]
+        counts[f"{a}-{b}"] = flips(first, second)
+        # Examples that one is surest of and the other gets wrong say most about the difference.
+        for right, wrong in ((first, second), (second, first)):
+            differs = (~right.wrong & wrong.wrong).nonzero()[0]
+            chosen += differs[np.argsort(-wrong.confidence[differs], kind="stable")[: EXAMPLES_PER_PAIR // 2]].tolist()
+    indices = sorted(set(chosen))
+    gold = answers[runs[0]["run_id"]].gold
+    predicted = np.stack([answers[row["run_id"]].predicted for row in runs])
+    shown = [
+        {"texts": example, "gold": int(gold[index]), "predicted": predicted[:, index].tolist()}
+        for index, example in zip(indices, texts(examples, indices), strict=True)
+    ]
+    headings = [column.capitalize() for column in text_columns(examples)]
+    return {"runs": run_labels(runs), "labels": list(labels), "headings": headings, "counts": counts, "examples": shown}
