@@ -200,6 +200,7 @@ class RunSpec(Section):
 
     Attributes:
         data_fingerprint: of the split data (:attr:`unfreeze.records.Dataset.fingerprint`), wherever they lie.
+        is_pair: whether examples are sentence pairs rather than single texts.
         strategy: ``kind`` and every option, defaults filled in.
         strategy_slug: the strategy's short name in paths, e.g. ``lora-r8-query-value``.
         recipe: complete, learning rate included.
@@ -208,6 +209,7 @@ class RunSpec(Section):
     dataset: str
     data_fingerprint: str
     labels: tuple[str, ...]
+    is_pair: bool
     max_length: int
     encoder: str
     strategy: dict[str, Any]

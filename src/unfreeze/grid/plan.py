@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unfreeze.errors import EncoderError, StudyError, UnfreezeError, nearest
+from unfreeze.errors import StudyError, UnfreezeError, nearest
 from unfreeze.records import Dataset
 from unfreeze.strategies import Strategy, make_strategy
 from unfreeze.study import Published, Recipe, RunSpec, StrategyEntry, Study
@@ -73,6 +73,7 @@ def expand(study: Study, dataset: Dataset) -> list[PlannedRun]:
                     dataset=dataset.name,
                     data_fingerprint=dataset.fingerprint,
                     labels=dataset.labels,
+                    is_pair=dataset.is_pair,
                     max_length=study.data.max_length,
                     encoder=encoder,
                     strategy={"kind": strategy.kind, **strategy.model_dump(mode="json")},
@@ -134,6 +135,7 @@ class Shape:
     Attributes:
         depth: layers of the frozen prefix; 0 where there is none.
         layers: layers of the encoder.
+        layer_weights: parameters of one layer that are matrices.
     """
 
     total: int
@@ -141,7 +143,8 @@ class Shape:
     depth: int
     layers: int
     hidden: int
-    pools_first_token: bool
+    heads: int
+    layer_weights: int
 
 
 def shapes(runs: Sequence[PlannedRun]) -> dict[str, Shape]:
@@ -168,7 +171,7 @@ def shapes(runs: Sequence[PlannedRun]) -> dict[str, Shape]:
                 )
             load_tokenizer(spec.encoder)
             anatomy = shape_only(spec.encoder, spec.labels, strategy_of(spec))
-        except (StudyError, EncoderError, UnfreezeError) as error:
+        except UnfreezeError as error:
             problems.append(str(error))
             continue
         trainable = sum(p.numel() for p in anatomy.trainable().values())
@@ -178,7 +181,8 @@ def shapes(runs: Sequence[PlannedRun]) -> dict[str, Shape]:
             depth=anatomy.prefix_depth(),
             layers=len(anatomy.layers),
             hidden=int(anatomy.classifier.config.hidden_size),
-            pools_first_token=anatomy.pools_first_token,
+            heads=int(anatomy.classifier.config.num_attention_heads),
+            layer_weights=sum(p.numel() for p in anatomy.layers[-1].parameters() if p.ndim == 2),
         )
     if problems:
         raise StudyError(*dict.fromkeys(problems))

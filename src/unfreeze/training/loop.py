@@ -131,7 +131,7 @@ class Trainer:
         inputs, recipe = self.inputs["train"], self.recipe
         batches = epoch_batches(inputs.lengths, recipe.batch_size, self.seed, progress.epoch)
         set_train_mode(self.model, self.anatomy, self.depth)
-        started, loss_sum, logged_pairs = time.perf_counter(), torch.zeros((), device=self.compute.device), 0
+        started, loss_sum, seen, logged = time.perf_counter(), torch.zeros((), device=self.compute.device), 0, 0
         for number, batch in enumerate(batches, start=1):
             flops: list[float] = []
             with count_flops(flops) if progress.flops is None else contextlib.nullcontext():
@@ -140,12 +140,12 @@ class Trainer:
                 # Counted on the first step; later ones do the same work for every token.
                 progress.flops = flops[0] / int(inputs.lengths[batch].sum())
             progress.step += 1
-            logged_pairs += len(batch)
+            seen += len(batch)
             if number % self.log_every == 0 or number == len(batches):
                 seconds = progress.seconds + time.perf_counter() - started
-                self._log(progress, float(loss_sum) / logged_pairs, seconds, logged_pairs)
+                self._log(progress, float(loss_sum) / (seen - logged), seconds, progress.pairs + seen)
                 loss_sum.zero_()
-                logged_pairs = 0
+                logged = seen
         progress.seconds += time.perf_counter() - started
         progress.epoch += 1
         progress.pairs += len(inputs.lengths)

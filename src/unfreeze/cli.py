@@ -1,0 +1,174 @@
+"""The command line: typer verbs, and the only place that turns an error into a line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from unfreeze.errors import StudyDirError, StudyError, UnfreezeError
+
+app = typer.Typer(
+    help="Which fine-tuning strategy should I use for my text classifier, and what do I give up?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A YAML file, or the name of a preset.")]
+DirArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as in recipe.epochs=1; repeatable."),
+]
+
+
+def main() -> None:
+    """Run the command line; errors become one line each on standard error and an exit code."""
+    try:
+        app()
+    except UnfreezeError as error:
+        for line in str(error).splitlines():
+            print(f"unfreeze: {line}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("unfreeze: stopped; the same command goes on from the last whole epoch", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has gone, as in `unfreeze presets | head -1`
+        with suppress(OSError):
+            sys.stdout.close()
+        sys.exit(141)
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: the study's name.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train what is missing of a grid, compare its runs and write the report."""
+    from unfreeze.display import Watcher, show_leaderboard
+    from unfreeze.grid.runner import run_study
+    from unfreeze.study import load_study
+    from unfreeze.studydir import StudyDir, read_json
+
+    loaded = load_study(study, overrides or [])
+    with Watcher(console) as watch:
+        result = run_study(loaded, out or Path(loaded.name), watch=watch)
+    show_leaderboard(console, result.rows, read_json(StudyDir(result.path).resolved)["notes"])
+    for sentence in result.comparison["verdict"]:
+        console.print(sentence, highlight=False)
+    console.print(f"Report: {result.report}", highlight=False, soft_wrap=True)
+    if any(row["status"] != "finished" for row in result.rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(study: StudyArgument, overrides: Overrides = None) -> None:
+    """Show the runs of a study and what they will take, or what is wrong with it; trains nothing."""
+    from unfreeze.datasets import load_dataset
+    from unfreeze.display import show_plan
+    from unfreeze.grid.estimate import estimate_all
+    from unfreeze.grid.plan import expand, shapes, share
+    from unfreeze.study import load_study
+    from unfreeze.training.encoder import encoder_note
+
+    loaded = load_study(study, overrides or [])
+    dataset = load_dataset(loaded.data)
+    runs = expand(loaded, dataset)
+    known = shapes(runs)
+    estimates = estimate_all(runs, known, dataset, loaded.device)
+    rows = [{"run": run, "shape": known[run.run_id], "estimate": estimates[run.run_id]} for run in runs]
+    sharing: list[dict[str, Any]] = []
+    for group in share(runs, known):
+        seconds = max(estimates[run_id].prefix_seconds for run_id in group.run_ids)
+        about = {"encoder": group.encoder, "depths": group.depths, "runs": len(group.run_ids), "seconds": seconds}
+        sharing.append(about)
+    show_plan(console, rows, sharing, [*dataset.notes, *filter(None, map(encoder_note, loaded.encoders))])
+
+
+@app.command()
+def explore(study: StudyArgument, overrides: Overrides = None) -> None:
+    """Look at a study's data alone: size, sample, labels, lengths, duplicates, dropped rows."""
+    from unfreeze.datasets import load_dataset
+    from unfreeze.datasets.explore import explore as look
+    from unfreeze.display import show_explore
+    from unfreeze.study import load_study
+
+    loaded = load_study(study, overrides or [])
+    show_explore(console, look(load_dataset(loaded.data)))
+
+
+@app.command()
+def status(path: DirArgument) -> None:
+    """Show how far each run of a study is."""
+    from unfreeze.display import show_status
+    from unfreeze.grid.runner import collect
+    from unfreeze.studydir import StudyDir
+
+    show_status(console, collect(StudyDir.existing(path)), path)
+
+
+@app.command()
+def report(path: DirArgument) -> None:
+    """Compare the runs that are there and write the report again; trains nothing."""
+    from unfreeze.grid.runner import conclude
+    from unfreeze.studydir import StudyDir
+
+    console.print(f"Report: {conclude(StudyDir.existing(path)).report}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def predict(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="DIR/runs/<run_id> of a finished run.")],
+    premise: Annotated[str | None, typer.Option(help="The first text of a pair.")] = None,
+    hypothesis: Annotated[str | None, typer.Option(help="The second text of a pair.")] = None,
+    text: Annotated[str | None, typer.Option(help="A single text.")] = None,
+    file: Annotated[Path | None, typer.Option(help="CSV, TSV, JSONL or Parquet with the same columns.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV to write; default: standard output.")] = None,
+) -> None:
+    """Classify a pair, a text or a file with a trained run."""
+    from unfreeze.display import show_probabilities
+    from unfreeze.grid.predictor import Predictor, predict_file
+
+    given = [text or premise, file]
+    if sum(value is not None for value in given) != 1 or (text and (premise or hypothesis)):
+        raise StudyError("predict: give --premise and --hypothesis, or --text, or --file")
+    predictor = Predictor(run_dir)
+    if file is not None:
+        table = predict_file(predictor, file)
+        if out is None:
+            sys.stdout.write(table)
+        else:
+            from unfreeze.studydir import write_text
+
+            write_text(out, table)
+        return
+    probabilities = predictor.probabilities([text or premise or ""], None if hypothesis is None else [hypothesis])[0]
+    show_probabilities(console, predictor.labels, dict(zip(predictor.labels, map(float, probabilities), strict=True)))
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.yaml")) -> None:
+    """Write a commented study to start from."""
+    from importlib import resources
+
+    if path.exists():
+        raise StudyDirError(f"{path}: exists already; choose another name")
+    path.write_text((resources.files("unfreeze") / "presets" / "demo.yaml").read_text("utf-8"), "utf-8")
+    console.print(f"{path} written; 'unfreeze plan {path}' checks it", highlight=False)
+
+
+@app.command()
+def presets() -> None:
+    """List the studies that ship with the package."""
+    from unfreeze.study import preset_names, study_text
+
+    for name in preset_names():
+        first = study_text(name).splitlines()[0].removeprefix("# ")
+        console.print(f"[bold]{name}[/]  {first}", highlight=False, soft_wrap=True)

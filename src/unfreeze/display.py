@@ -1,0 +1,210 @@
+"""What the command line shows: tables, and progress as a live display or, without a terminal, as plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from unfreeze.report.formats import MISSING, count, decimal, percent, seconds, short, size
+
+Row = dict[str, Any]
+
+
+class Watcher:
+    """Shows a grid's progress; call it with each row that ``run_study`` reports."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.names: dict[str, str] = {}
+        self.done = self.total = 0
+        self.running: str | None = None
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.grid = self.bar.add_task("runs", total=None, facts="")
+        self.run = self.bar.add_task("", total=None, facts="", visible=False)
+
+    def __enter__(self) -> Watcher:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, row: Row) -> None:
+        """Show one row."""
+        getattr(self, f"_{row['kind']}")(row)
+
+    def _grid(self, row: Row) -> None:
+        self.names = {run["run_id"]: f"{run['encoder']} {run['strategy']} seed {run['seed']}" for run in row["runs"]}
+        self.total = len(row["pending"])
+        finished = len(row["runs"]) - self.total
+        already = f", {finished} finished before" if finished else ""
+        self.console.print(f"{len(row['runs'])} runs{already}")
+        self.bar.update(self.grid, total=self.total)
+
+    def _note(self, row: Row) -> None:
+        self.console.print(f"[dim]{row['message']}[/]", highlight=False)
+
+    def _step(self, row: Row) -> None:
+        if row["run_id"] != self.running:
+            self.running = row["run_id"]
+            self._announce()
+            self.bar.reset(self.run, description=self.names[self.running], total=row["steps"], visible=True)
+        rate = row["pairs"] / max(row["seconds"], 1e-3)
+        facts = f"epoch {row['epoch'] + 1}  loss {row['loss']:.3f}  {rate:.0f} pairs/s"
+        self.bar.update(self.run, completed=row["step"], total=row["steps"], facts=facts)
+
+    def _announce(self) -> None:
+        if not self.console.is_terminal:
+            self.console.print(
+                f"[{self.done + 1}/{self.total}] {self.names[str(self.running)]}", highlight=False, markup=False
+            )
+
+    def _evaluation(self, row: Row) -> None:
+        if not self.console.is_terminal:
+            text = f"  epoch {row['epoch']}: validation loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f} %"
+            self.console.print(text, highlight=False)
+
+    def _finished(self, row: Row) -> None:
+        self.done += 1
+        self.bar.update(self.grid, completed=self.done)
+        self.bar.update(self.run, visible=False)
+        name = self.names[row["run_id"]]
+        if row["status"] == "finished":
+            cost = row["cost"]
+            facts = f"test accuracy {percent(row['metrics']['test']['accuracy'], 2)}, trained in {seconds(cost['train_seconds'])}"
+            self.console.print(f"[green]✓[/] {name}: {facts}, {cost['pairs_per_second']:.0f} pairs/s", highlight=False)
+        else:
+            self.console.print(f"[red]✗[/] {name}: {row['status']}: {row['failure']['message']}", highlight=False)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    return table
+
+
+def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]) -> None:
+    """One line for each strategy of each encoder, best first, means over seeds; then runs that have no place in it."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["status"] == "finished":
+            groups.setdefault((row["encoder"], row["strategy"]), []).append(row)
+    columns = ("strategy", "seeds", "accuracy", "macro-F1", "trainable", "train", "peak memory", "pairs/s")
+    table = _table("Leaderboard (test, mean over seeds)", *columns)
+    encoders = {encoder for encoder, _ in groups}
+
+    def accuracy(group: Sequence[Row]) -> np.ndarray:
+        return np.array([row["metrics"]["test"]["accuracy"] for row in group])
+
+    for (encoder, strategy), group in sorted(groups.items(), key=lambda item: -accuracy(item[1]).mean()):
+        spread = f" ± {100 * accuracy(group).std(ddof=1):.2f}" if len(group) > 1 else ""
+        table.add_row(
+            strategy if len(encoders) == 1 else f"{encoder} {strategy}",
+            str(len(group)),
+            percent(accuracy(group).mean(), 2) + spread,
+            decimal(_mean(group, "metrics", "test", "macro_f1")),
+            short(group[0]["params"]["trainable"]),
+            seconds(_mean(group, "cost", "train_seconds")),
+            size(_mean(group, "cost", "peak_memory_bytes")),
+            count(_mean(group, "cost", "pairs_per_second")),
+        )
+    console.print(table)
+    prefix = {row["cost"]["prefix_seconds"] for row in rows if row["cost"] and row["cost"]["prefix_seconds"]}
+    if prefix:
+        console.print(
+            f"Frozen prefix, computed once for the runs that share it: {seconds(sum(prefix))}.", highlight=False
+        )
+    for row in rows:
+        if row["status"] != "finished":
+            why = row["failure"]["message"] if row["failure"] else "not run yet"
+            name = f"{row['encoder']} {row['strategy']} seed {row['seed']}"
+            console.print(f"[red]{row['status']}[/] {name}: {why}", highlight=False)
+    for note in notes:
+        console.print(f"Note: {note}", highlight=False)
+
+
+def _mean(group: Sequence[Row], *keys: str) -> float | None:
+    """Mean of a nested value over rows, None where a row has none."""
+    values = []
+    for row in group:
+        value: Any = row
+        for key in keys:
+            value = value[key]
+        values.append(value)
+    return None if None in values else float(np.mean(values))
+
+
+def show_plan(console: Console, rows: Sequence[Row], sharing: Sequence[Row], notes: Sequence[str]) -> None:
+    """The runs of a grid with what each will take, and what they share.
+
+    Args:
+        console: where to.
+        rows: ``run`` (a planned run), ``shape`` and ``estimate``.
+        sharing: ``encoder``, ``depths``, ``runs`` (a count) and ``seconds``.
+        notes: of the data and the encoders.
+    """
+    columns = ("run", "trainable", "total", "frozen", "steps", "tokens", "padding", "memory ≈", "time ≈")
+    table = _table(f"{len(rows)} runs", *columns)
+    for row in rows:
+        run, shape, estimate = row["run"], row["shape"], row["estimate"]
+        table.add_row(
+            f"{run.spec.encoder} {run.strategy} seed {run.spec.seed}",
+            count(shape.trainable),
+            count(shape.total),
+            f"{shape.depth}/{shape.layers}",
+            count(estimate.steps),
+            short(estimate.tokens),
+            percent(estimate.padding_share),
+            size(estimate.memory_bytes),
+            seconds(estimate.seconds),
+        )
+    console.print(table)
+    for group in sharing:
+        depths = ", ".join(map(str, group["depths"]))
+        console.print(
+            f"Shared: {group['runs']} runs of {group['encoder']} start from frozen states at depth {depths}, "
+            f"computed once in about {seconds(group['seconds'])}.",
+            highlight=False,
+        )
+    total = sum(row["estimate"].seconds for row in rows) + sum(group["seconds"] for group in sharing)
+    console.print(f"All together about {seconds(total)}. Memory and time are estimates (≈).", highlight=False)
+    for note in notes:
+        console.print(f"Note: {note}", highlight=False)
+
+
+def show_status(console: Console, rows: Sequence[Row], path: Path) -> None:
+    """How far each run of a study is."""
+    table = _table(str(path), "run", "status", "test accuracy", "epochs")
+    colours = {"finished": "green", "failed": "red", "diverged": "red"}
+    for row in rows:
+        name = f"{row['encoder']} {row['strategy']} seed {row['seed']}"
+        metrics = row["metrics"] and row["metrics"]["test"]["accuracy"]
+        status = f"[{colours.get(row['status'], 'dim')}]{row['status']}[/]"
+        table.add_row(name, status, percent(metrics, 2), str(row["epochs"] or MISSING))
+    console.print(table)
+    for row in rows:
+        if row["failure"]:
+            console.print(f"{row['run_id']}: {row['failure']['message']}", highlight=False, markup=False)
+
+
+def show_probabilities(console: Console, labels: Sequence[str], probabilities: Mapping[str, float]) -> None:
+    """One example's probability for each label, most likely first."""
+    table = _table("", "label", "probability")
+    for label in sorted(labels, key=lambda name: -probabilities[name]):
+        table.add_row(label, percent(probabilities[label]))
+    console.print(table)

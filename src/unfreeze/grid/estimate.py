@@ -1,0 +1,134 @@
+"""What a grid will take, before anything is spent: steps, tokens, padding, and rough memory and time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unfreeze.grid.plan import PlannedRun, Shape
+from unfreeze.records import SPLITS, Dataset
+
+# Token lengths come from at most this many examples of a split: 20,000 give padding to a tenth of a percent.
+SAMPLE = 20_000
+# Share of the measured matrix-product peak that whole runs of MiniLM on SNLI reached in bf16 on a 2-core CPU.
+EFFICIENCY = 0.35
+# Resident memory of a process that has imported torch, transformers and PEFT and read SNLI's sample (Linux).
+PROCESS_BYTES = 530e6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one run is expected to take.
+
+    Attributes:
+        tokens: text tokens over all epochs.
+        padding_share: of the tokens computed in training.
+        memory_bytes: peak, on the device the run trains on.
+        seconds: training and evaluation, without the shared prefix.
+        prefix_seconds: of one pass of the frozen layers over the data.
+    """
+
+    steps: int
+    tokens: int
+    padding_share: float
+    memory_bytes: float
+    seconds: float
+    prefix_seconds: float
+
+
+def token_lengths(dataset: Dataset, encoder: str, max_length: int) -> dict[str, np.ndarray]:
+    """Tokens of (a sample of) each split's examples, scaled to nothing: one length for each sampled example."""
+    from unfreeze.training.batching import tokenize
+    from unfreeze.training.encoder import load_tokenizer
+
+    lengths = {}
+    for split in SPLITS:
+        examples = dataset.splits[split]
+        sample = examples.take(np.linspace(0, len(examples) - 1, min(SAMPLE, len(examples))).astype(int))
+        lengths[split] = tokenize(sample, load_tokenizer(encoder), max_length).lengths
+    return lengths
+
+
+def matmul_flops_per_second(device: str, precision: str) -> float:
+    """Peak of this machine's matrix products at an encoder's sizes, from a fraction of a second of them."""
+    import torch
+
+    from unfreeze.training.device import choose_compute
+
+    compute = choose_compute(device, precision)
+    a = torch.randn(1024, 768, device=compute.device, dtype=compute.dtype)
+    b = torch.randn(768, 3072, device=compute.device, dtype=compute.dtype)
+    float((a @ b).sum())
+    started, products = time.perf_counter(), 0
+    while time.perf_counter() - started < 0.2:
+        c = a @ b
+        products += 1
+    float(c.sum())  # waits for a GPU
+    return products * 2 * 1024 * 768 * 3072 / (time.perf_counter() - started)
+
+
+def estimate(run: PlannedRun, shape: Shape, dataset: Dataset, lengths: dict[str, np.ndarray], peak: float) -> Estimate:
+    """Estimate one run.
+
+    Args:
+        run: the run.
+        shape: its classifier's shape.
+        dataset: its data.
+        lengths: of :func:`token_lengths`.
+        peak: of :func:`matmul_flops_per_second`.
+    """
+    from unfreeze.training.batching import epoch_batches, padded_tokens
+
+    recipe, train = run.spec.recipe, lengths["train"]
+    batches = epoch_batches(train, recipe.batch_size, run.spec.seed, 0)
+    padded = padded_tokens(train, batches)
+    tokens = {split: float(lengths[split].mean()) * len(dataset.splits[split]) for split in SPLITS}
+    steps = math.ceil(len(dataset.splits["train"]) / recipe.batch_size) * recipe.epochs
+
+    above = shape.layers - shape.depth
+    forward = 2 * shape.layer_weights * above
+    # Backward: gradients of the states through every layer above the prefix, and of the weights that train.
+    training = 2 * forward + 2 * min(shape.trainable, shape.layer_weights * above)
+    work = tokens["train"] * recipe.epochs * training
+    work += (tokens["validation"] * (recipe.epochs + 1) + tokens["test"]) * forward
+    prefix_work = sum(tokens.values()) * 2 * shape.layer_weights * shape.depth
+    return Estimate(
+        steps=steps,
+        tokens=round(tokens["train"] * recipe.epochs),
+        padding_share=1 - float(train.sum()) / padded,
+        memory_bytes=_memory(run, shape, max(int(train[batch].max()) for batch in batches)),
+        seconds=work / (peak * EFFICIENCY),
+        prefix_seconds=prefix_work / (peak * EFFICIENCY),
+    )
+
+
+def _memory(run: PlannedRun, shape: Shape, longest: int) -> float:
+    """Process, weights, gradients, Adam's two moments, and activations of the largest batch.
+
+    Activations of a layer: s·b·h·(34 + 5·a·s/h) bytes in 16 bits (Korthikanti et al., 2022, arXiv:2205.05198, eq. 1).
+    """
+    rows = math.ceil(run.spec.recipe.batch_size / run.spec.recipe.gradient_accumulation)
+    per_layer = longest * rows * shape.hidden * (34 + 5 * shape.heads * longest / shape.hidden)
+    return PROCESS_BYTES + 4 * shape.total + 12 * shape.trainable + per_layer * (shape.layers - shape.depth)
+
+
+def estimate_all(
+    runs: Sequence[PlannedRun], shapes: dict[str, Shape], dataset: Dataset, device: str
+) -> dict[str, Estimate]:
+    """Estimates by run id.
+
+    Raises:
+        StudyError: the device is not on this machine.
+    """
+    peaks = {p: matmul_flops_per_second(device, p) for p in {run.spec.recipe.precision for run in runs}}
+    lengths = {e: token_lengths(dataset, e, runs[0].spec.max_length) for e in {run.spec.encoder for run in runs}}
+    return {
+        run.run_id: estimate(
+            run, shapes[run.run_id], dataset, lengths[run.spec.encoder], peaks[run.spec.recipe.precision]
+        )
+        for run in runs
+    }

@@ -1,0 +1,106 @@
+"""Random tiny encoders of every family, saved as folders in hub format, and small labelled data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import transformers as tf
+from tokenizers import ByteLevelBPETokenizer
+
+from unfreeze.records import EXAMPLES, Dataset
+
+torch.set_num_threads(1)
+
+WORDS = "a the man woman dog cat red blue sleeps runs eats plays outside inside two three nobody is".split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+VOCABULARY = {token: index for index, token in enumerate([*SPECIAL, *WORDS, *(f"##{w}" for w in "ab")])}
+NLI = ("entailment", "neutral", "contradiction")
+
+_SIZE = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+_DEBERTA = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_buckets": 8,
+    "position_biased_input": False,
+}
+_MODERN = {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
+_BPE = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+
+
+def _config(family: str, vocabulary: int) -> tf.PretrainedConfig:
+    common = {"vocab_size": vocabulary, "max_position_embeddings": 66, **_SIZE}
+    distil = {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32}
+    return {
+        "bert": lambda: tf.BertConfig(**common),
+        "distilbert": lambda: tf.DistilBertConfig(vocab_size=vocabulary, max_position_embeddings=66, **distil),
+        "roberta": lambda: tf.RobertaConfig(**common, **_BPE, type_vocab_size=1),
+        "electra": lambda: tf.ElectraConfig(**common, embedding_size=8),
+        "mpnet": lambda: tf.MPNetConfig(**common),
+        "deberta-v2": lambda: tf.DebertaV2Config(**common, **_DEBERTA, type_vocab_size=0),
+        "modernbert": lambda: tf.ModernBertConfig(**common, **_MODERN),
+    }[family]()
+
+
+FAMILIES = ("bert", "distilbert", "roberta", "electra", "mpnet", "deberta-v2", "modernbert")
+
+
+def _tokenizer(family: str, folder: Path) -> tf.PreTrainedTokenizerBase:
+    if family == "roberta":
+        bpe = ByteLevelBPETokenizer()
+        bpe.train_from_iterator([" ".join(WORDS)], 400, 1, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+        bpe.save_model(str(folder))
+        return tf.RobertaTokenizer.from_pretrained(str(folder), model_max_length=64)
+    tokenizer = tf.BertTokenizer(vocab=VOCABULARY, model_max_length=64)
+    if family in ("distilbert", "mpnet", "modernbert"):
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Folder of a random tiny encoder of a family, made once."""
+    made: dict[str, str] = {}
+
+    def make(family: str = "bert") -> str:
+        if family not in made:
+            folder = tmp_path_factory.mktemp("encoders") / f"tiny-{family}"
+            folder.mkdir()
+            tokenizer = _tokenizer(family, folder)
+            torch.manual_seed(7)
+            tf.AutoModel.from_config(_config(family, len(tokenizer))).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            made[family] = str(folder)
+        return made[family]
+
+    return make
+
+
+def split_table(rows: int, labels: int, pair: bool, seed: int, name: str) -> pa.Table:
+    """Examples whose label can be learned: the hypothesis (or text) ends in a word that tells it."""
+    random = np.random.default_rng(seed)
+    gold = random.integers(0, labels, rows)
+    premise = [" ".join(random.choice(WORDS, random.integers(2, 9))) for _ in range(rows)]
+    telling = [f"{WORDS[i % 4]} {WORDS[6 + label]}" for i, label in enumerate(gold)]
+    columns = {
+        "guid": [f"{name}-{i}" for i in range(rows)],
+        "premise": premise if pair else [f"{p} {t}" for p, t in zip(premise, telling, strict=True)],
+        "hypothesis": telling if pair else [None] * rows,
+        "gold": gold,
+        "group": np.arange(rows) // 2,
+    }
+    return pa.table(columns, schema=EXAMPLES)
+
+
+@pytest.fixture(scope="session")
+def small() -> Dataset:
+    """180 training pairs in three classes, 48 for validation and for test."""
+    sizes = {"train": 180, "validation": 48, "test": 48}
+    splits = {name: split_table(rows, 3, True, seed, name) for seed, (name, rows) in enumerate(sizes.items())}
+    return Dataset("small", NLI, splits)
