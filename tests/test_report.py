@@ -119,7 +119,7 @@ def test_numbers_have_few_digits_and_units():
     ]
     assert [size(300_000_000), size(512)] == ["286\u202fMiB", "512\u202fB"]
     assert [seconds(0.5), seconds(12.34), seconds(75), seconds(7500)] == [
-        "0.50\u202fs",
+        "0.5\u202fs",
         "12.3\u202fs",
         "1\u202fmin 15\u202fs",
         "2\u202fh 5\u202fmin",

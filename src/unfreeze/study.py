@@ -193,6 +193,7 @@ class Study(Section):
     recipe: Recipe = Recipe()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    mute: tuple[Annotated[str, Field(pattern=r"^UNF\d{3}$")], ...] = ()
 
 
 class RunSpec(Section):

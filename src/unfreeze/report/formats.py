@@ -34,11 +34,11 @@ def size(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """``0.5`` → ``0.50 s``, ``75`` → ``1 min 15 s``, ``7500`` → ``2 h 5 min``."""
+    """``0.5`` → ``0.5 s``, ``75`` → ``1 min 15 s``, ``7500`` → ``2 h 5 min``."""
     if value is None:
         return MISSING
     if value < 60:
-        return f"{value:.{1 if value >= 10 else 2}f}{THIN}s"
+        return f"{value:.3g}{THIN}s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:
         return f"{minutes}{THIN}min {rest}{THIN}s"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unfreeze.analysis.calibration import reliability_bins
+from unfreeze.analysis.checks import Evidence, Finding, run_checks
 from unfreeze.analysis.mistakes import Answers, answers
 from unfreeze.analysis.slices import slices
 from unfreeze.analysis.words import count_words
@@ -16,6 +17,7 @@ from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
 from unfreeze.report.tables import Table, class_report, flip_payload, sure_mistakes
+from unfreeze.study import load_study
 
 Row = dict[str, Any]
 
@@ -112,6 +114,15 @@ class Sections:
     def compute(self) -> list[Figure]:
         """What it cost."""
         return [figures.costs(self.content.leaderboard)] if self.content.leaderboard else []
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """Warnings that the study does not mute."""
+        splits = self.content.dataset.splits
+        groups = [splits[split]["group"].to_numpy() for split in ("train", "test")]
+        labels = len(self.content.dataset.labels)
+        evidence = Evidence(self.content.results, self.content.comparison, labels, *groups)
+        return run_checks(evidence, load_study(self.content.study_dir.study_yaml).mute)
 
     def _wrong(self, runs: list[Row]) -> np.ndarray:
         return np.stack([self.answers[row["run_id"]].wrong for row in runs])

@@ -91,9 +91,9 @@ function flips(holder) {
           "tr",
           {},
           ...texts.map((text) => make("td", { dir: "auto", className: "text" }, text)),
-          make("td", {}, labels[gold]),
+          make("td", { className: "choice" }, labels[gold]),
           ...chosen.map((run) =>
-            make("td", { className: predicted[run] === gold ? "right" : "wrong" }, labels[predicted[run]]),
+            make("td", { className: predicted[run] === gold ? "choice right" : "choice wrong" }, labels[predicted[run]]),
           ),
         ),
       ),

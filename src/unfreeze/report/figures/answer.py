@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -10,16 +11,19 @@ import pyarrow as pa
 
 from unfreeze.analysis.compare import pareto_front
 from unfreeze.report.figures.figure import SYMBOLS, Figure, blank, chooser, colour_of, join, plain
+from unfreeze.report.formats import seconds, short, size
 
 Row = dict[str, Any]
 
-# Axis label, where the number stands in a row of the leaderboard, and what the sentence calls it.
-COSTS = (
-    ("Train time (s)", "cost", "train_seconds", "training time"),
-    ("Peak memory (bytes)", "cost", "peak_memory_bytes", "peak memory"),
-    ("Trainable parameters", "params", "trainable", "trainable parameters"),
-    ("Checkpoint (bytes)", "cost", "checkpoint_bytes", "checkpoint size"),
+# Axis label, where the number stands in a row of the leaderboard, and how it is written.
+COSTS: tuple[tuple[str, str, str, Callable[[float | None], str]], ...] = (
+    ("Train time", "cost", "train_seconds", seconds),
+    ("Peak memory", "cost", "peak_memory_bytes", size),
+    ("Trainable parameters", "params", "trainable", short),
+    ("Checkpoint size", "cost", "checkpoint_bytes", size),
 )
+
+STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 def trade_off(leaderboard: Sequence[Row]) -> Figure:
@@ -37,17 +41,17 @@ def trade_off(leaderboard: Sequence[Row]) -> Figure:
     )
     accuracy = [row["accuracy"]["mean"] for row in leaderboard]
     options, fronts = [], []
-    for title, section, key, _ in axes:
+    for title, section, key, written in axes:
         cost = [row[section][key] for row in leaderboard]
         front = pareto_front(cost, accuracy)
         fronts.append(front)
         x = [[value] for value in cost] + [[cost[index] for index in front]]
         y = [[value] for value in accuracy] + [[accuracy[index] for index in front]]
-        options.append((title, {"x": x, "y": y}, {"xaxis.title.text": title}))
+        options.append((title, {"x": x, "y": y}, _ticks(title, cost, written)))
     chooser(plot, options)
     for trace, x, y in zip(plot.data, options[0][1]["x"], options[0][1]["y"], strict=True):
         trace.update(x=x, y=y)
-    plot.update_xaxes(title=axes[0][0])
+    plot.update_layout(options[0][2])
     table = pa.table(
         {
             "encoder": [row["encoder"] for row in leaderboard],
@@ -57,7 +61,8 @@ def trade_off(leaderboard: Sequence[Row]) -> Figure:
             **{f"front_{axis[2]}": _mask(front, len(names)) for axis, front in zip(axes, fronts, strict=True)},
         }
     )
-    reading = f"Nothing here is both more accurate and lower in {axes[0][3]} than {join(names[i] for i in fronts[0])}."
+    unbeaten = join(names[index] for index in fronts[0])
+    reading = f"Nothing here is both more accurate and lower in {axes[0][0].lower()} than {unbeaten}."
     return Figure("trade-off", "What accuracy costs", plot, table, reading)
 
 
@@ -86,6 +91,14 @@ def _points(leaderboard: Sequence[Row], names: Sequence[str]) -> list[go.Scatter
         hover = "%{y:.2%} at %{x:.4s}<extra>" + plain(name) + "</extra>"
         points.append(go.Scatter(mode="markers", marker=marker, error_y=spread, name=plain(name), hovertemplate=hover))
     return points
+
+
+def _ticks(title: str, cost: Sequence[float], written: Callable[[float | None], str]) -> Row:
+    """Round ticks in the unit they are read in (minutes, MiB); plotly's own have none."""
+    base, steps = (60, (1, 2, 5, 10, 20, 30)) if written is seconds else (1024 if written is size else 1000, STEPS)
+    powers = range(math.floor(math.log(min(cost), base)), math.ceil(math.log(max(cost), base)) + 1)
+    ticks = [step * base**power for power in powers for step in steps]
+    return {"xaxis.title.text": title, "xaxis.tickvals": ticks, "xaxis.ticktext": [written(tick) for tick in ticks]}
 
 
 def _mask(indices: Sequence[int], length: int) -> list[bool]:

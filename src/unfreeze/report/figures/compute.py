@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from unfreeze.report.figures.figure import Figure, blank, chooser, colour_of, plain, visible
+from unfreeze.report.formats import short
 
 Row = dict[str, Any]
 
@@ -71,7 +72,7 @@ def _why(leaderboard: Sequence[Row], names: Sequence[str]) -> str:
     fast, slow = int(np.argmax(speeds)), int(np.argmin(speeds))
     trained = [row["params"]["trainable"] for row in leaderboard]
     reading = (
-        f"{names[fast]} is fastest, {speeds[fast]:,.0f} pairs/s; {names[slow]} slowest, {speeds[slow]:,.0f} pairs/s"
+        f"{names[fast]} is fastest, {short(speeds[fast])} pairs/s; {names[slow]} slowest, {short(speeds[slow])} pairs/s"
     )
     if trained[slow] < trained[fast]:
         reading += f", although it trains {trained[fast] / trained[slow]:.1f} times fewer parameters"

@@ -24,6 +24,7 @@ from unfreeze.report.figures.figure import (
     run_labels,
     visible,
 )
+from unfreeze.report.formats import percent
 
 Row = dict[str, Any]
 Parts = Sequence[tuple[str, np.ndarray]]
@@ -78,11 +79,9 @@ def mistake_labels(runs: Sequence[Row], answers: Mapping[str, Answers], labels: 
     )
     gold, predicted = counts[0, 0], counts[0, 1]
     reading = f"{names[0]} makes {gold.sum()} mistakes"
-    if gold.any():
-        reading += (
-            f", most often on {labels[gold.argmax()]} ({gold.max() / gold.sum():.0%}) and most often by answering "
-        )
-        reading += f"{labels[predicted.argmax()]} ({predicted.max() / predicted.sum():.0%})"
+    for counted, how in ((gold, "on"), (predicted, "by answering")) if gold.any() else ():
+        share = percent(counted.max() / counted.sum(), 0)
+        reading += f", most often {how} {labels[counted.argmax()]} ({share})"
     return Figure("mistake-labels", "Labels among the mistakes", plot, table, reading + ".")
 
 
@@ -99,7 +98,7 @@ def probability_gaps(runs: Sequence[Row], answers: Mapping[str, Answers], labels
     names, colours = run_labels(runs), colour_of(row["strategy"] for row in runs)
     plot = blank(
         90 + 30 * len(runs),
-        xaxis={"title": "Predicted minus gold probability", "range": [-0.02, 1.02]},
+        xaxis={"type": "linear", "title": "Predicted minus gold probability", "range": [-0.02, 1.02]},
         yaxis={"autorange": "reversed", "automargin": True, "type": "category"},
         showlegend=False,
     )
@@ -127,10 +126,9 @@ def probability_gaps(runs: Sequence[Row], answers: Mapping[str, Answers], labels
     medians = sorted((row["median"], row["run"]) for row in found[: len(runs)] if row["median"] is not None)
     reading = "No run makes a mistake."
     if medians:
-        reading = (
-            f"The median mistake puts {medians[-1][0]:.0%} more on the wrong label than on gold in {medians[-1][1]}"
-        )
-        reading += f", {medians[0][0]:.0%} in {medians[0][1]}." if len(medians) > 1 else "."
+        (low, least), (high, most) = medians[0], medians[-1]
+        reading = f"The median mistake puts {percent(high, 0)} more on the wrong label than on gold in {most}"
+        reading += f", {percent(low, 0)} in {least}." if len(medians) > 1 else "."
     return Figure("probability-gaps", "How sure the mistakes are", plot, pa.Table.from_pylist(found), reading)
 
 
@@ -175,7 +173,7 @@ def _in_common(strategies: Sequence[str], wrong: np.ndarray, shares: np.ndarray)
         parts.append(f"{(wrong.sum(axis=0) == 1).sum()} in exactly one")
     for who, chosen in (("two seeds of a strategy", pairs & same), ("two strategies", pairs & ~same)):
         if chosen.any():
-            parts.append(f"{who} share {shares[chosen].mean():.0%} of their mistakes on average")
+            parts.append(f"{who} share {percent(shares[chosen].mean(), 0)} of their mistakes on average")
     return f"{', '.join(parts)}."
 
 
@@ -269,5 +267,5 @@ def _hardest(rows: Sequence[Row], name: str) -> str:
     for row in rows:
         if row["run"] == name and row["error_rate"] >= hardest.get(row["slice"], row)["error_rate"]:
             hardest[row["slice"]] = row
-    places = [f"{row['error_rate']:.0%} ({cut}: {row['part']})" for cut, row in hardest.items()]
+    places = [f"{percent(row['error_rate'], 0)} ({cut}: {row['part']})" for cut, row in hardest.items()]
     return f"{name} errs most at {join(places)}."

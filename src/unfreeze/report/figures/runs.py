@@ -21,6 +21,7 @@ from unfreeze.report.figures.figure import (
     run_labels,
     visible,
 )
+from unfreeze.report.formats import count, percent
 
 Row = dict[str, Any]
 
@@ -144,7 +145,7 @@ def _most_confused(row: Row, labels: Sequence[str]) -> str:
     share = counts[gold, predicted] / counts.sum()
     return (
         f"The most frequent mistake of {run_labels([row])[0]} is {labels[predicted]} for {labels[gold]}: "
-        f"{counts[gold, predicted]} of {counts.sum()} mistakes ({share:.0%})."
+        f"{counts[gold, predicted]} of {counts.sum()} mistakes ({percent(share, 0)})."
     )
 
 
@@ -178,8 +179,8 @@ def calibration(runs: Sequence[Row], bins: Mapping[str, pa.Table]) -> Figure:
         tables.append(filled.append_column("run_id", pa.array([row["run_id"]] * len(filled), pa.string())))
     ordered = sorted(zip([row["metrics"]["test"]["ece"] for row in runs], run_labels(runs), strict=True))
     (low, best), (high, worst) = ordered[0], ordered[-1]
-    reading = f"Expected calibration error is {low:.1%} for {best}"
-    reading += f" and {high:.1%} for {worst}." if len(runs) > 1 else "."
+    reading = f"Expected calibration error is {percent(low)} for {best}"
+    reading += f" and {percent(high)} for {worst}." if len(runs) > 1 else "."
     return Figure("calibration", "Can its confidence be believed?", plot, pa.concat_tables(tables), reading)
 
 
@@ -205,7 +206,7 @@ def parameters(leaderboard: Sequence[Row]) -> Figure:
             y=[plain(name) for name in names],
             orientation="h",
             marker_color=COLOURS[0],
-            text=[f"{value:.2%}" for value in share],
+            text=[percent(value, 2) for value in share],
             textposition="outside",
             customdata=np.array([trainable, total]).T,
             hovertemplate="%{customdata[0]:,} of %{customdata[1]:,}<extra></extra>",
@@ -213,5 +214,7 @@ def parameters(leaderboard: Sequence[Row]) -> Figure:
     )
     table = pa.table({"strategy": names, "trainable": trainable, "total": total})
     few, many = int(np.argmin(share)), int(np.argmax(share))
-    reading = f"From {trainable[few]:,} ({names[few]}) to {trainable[many]:,} ({names[many]}) parameters train."
+    reading = (
+        f"From {count(trainable[few])} ({names[few]}) to {count(trainable[many])} ({names[many]}) parameters train."
+    )
     return Figure("parameters", "What trains", plot, table, reading)

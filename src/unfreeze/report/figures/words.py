@@ -65,7 +65,13 @@ def words_in_mistakes(runs: Sequence[Row], counts: WordCounts) -> Figure:
         table.append_column("run", pa.array([name] * len(table), pa.string()))
         for table, name in zip(tables, names, strict=True)
     ).filter(np.tile(np.isin(np.arange(len(content)), np.union1d(frequent, lifted)), len(runs)))
-    return Figure("words-in-mistakes", "Words in mistakes", plot, table, _reading(counts, frequent, lifted, lifts))
+    return Figure(
+        "words-in-mistakes",
+        "Frequent words, and over-represented ones",
+        plot,
+        table,
+        _reading(counts, frequent, lifted, lifts),
+    )
 
 
 def _top(score: np.ndarray) -> np.ndarray:

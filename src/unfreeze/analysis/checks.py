@@ -1,0 +1,134 @@
+"""Coded warnings about a study, each described in docs/checks.md and muted with ``mute: [UNF008]`` in the study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+LOSS_MARGIN = 0.02  # of ln K: a loss this close has told the classes apart no better than a uniform guess
+LEAK = 0.01  # of test: fewer examples than this change no accuracy that the page shows
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One warning: its code and what was found, in one sentence."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checks look at.
+
+    Attributes:
+        results: rows of ``results.json``.
+        comparison: the content of ``comparison.json``.
+        labels: how many classes there are.
+        train_groups: shape (train examples,).
+        test_groups: shape (test examples,).
+    """
+
+    results: Sequence[Row]
+    comparison: Row
+    labels: int
+    train_groups: np.ndarray
+    test_groups: np.ndarray
+
+    @property
+    def finished(self) -> list[Row]:
+        """The rows of runs that finished."""
+        return [row for row in self.results if row["status"] == "finished"]
+
+
+def near_chance(evidence: Evidence) -> str | None:
+    """UNF001: a run does no better than always answering the most frequent class."""
+    runs = [run for strategy in evidence.comparison["strategies"] for run in strategy["not_learned"]]
+    return f"No better than always answering the most frequent class: {_some(runs)}." if runs else None
+
+
+def uniform_loss(evidence: Evidence) -> str | None:
+    """UNF002: a run's test loss is about ln K, that of a uniform guess."""
+    uniform = math.log(evidence.labels)
+    losses = [(row["run_id"], row["metrics"]["test"]["loss"]) for row in evidence.finished]
+    runs = [run for run, loss in losses if abs(loss - uniform) < LOSS_MARGIN * uniform]
+    return f"Test loss is about ln {evidence.labels} = {uniform:.3f}, a uniform guess: {_some(runs)}." if runs else None
+
+
+def still_improving(evidence: Evidence) -> str | None:
+    """UNF004: a run's best epoch is the last it was given."""
+    runs = [row["run_id"] for row in evidence.finished if row["best_epoch"] == row["recipe"]["epochs"] > 1]
+    if not runs:
+        return None
+    return f"Best at the last epoch, so more epochs may help: {len(runs)} of {len(evidence.finished)} runs."
+
+
+def premise_leakage(evidence: Evidence) -> str | None:
+    """UNF005: test examples share their premise (or group) with training."""
+    share = float(np.isin(evidence.test_groups, evidence.train_groups).mean())
+    if share < LEAK:
+        return None
+    return (
+        f"{100 * share:.1f} % of the test examples share a premise or group with training; accuracy on them may not "
+        "hold for new ones. A grouped split keeps them apart."
+    )
+
+
+def within_noise(evidence: Evidence) -> str | None:
+    """UNF007: the best strategy cannot be told from others."""
+    best = set(evidence.comparison["ranking"][:1])
+    pairs = [pair for pair in evidence.comparison["pairs"] if {pair["a"], pair["b"]} & best]
+    undecided = [pair for pair in pairs if pair["decision"] == "undecided"]
+    if not undecided:
+        return None
+    return f"{len(undecided)} of {len(pairs)} other strategies cannot be told from the best."
+
+
+def one_seed(evidence: Evidence) -> str | None:
+    """UNF008: a strategy ran with one seed."""
+    strategies = [row for row in evidence.comparison["strategies"] if len(row["seeds"]) == 1]
+    names = [f"{row['strategy']} on {row['encoder']}" for row in strategies]
+    return f"One seed only, so the luck of training is not accounted for: {_some(names)}." if names else None
+
+
+def different_machines(evidence: Evidence) -> str | None:
+    """UNF010: runs whose cost is compared were measured on different devices, threads or precisions."""
+    differing = [
+        key
+        for key in ("device", "machine", "cpu", "gpu", "precision", "threads")
+        if len({str(row["environment"].get(key)) for row in evidence.finished}) > 1
+    ]
+    return f"Runs differ in {', '.join(differing)}: their times and memory do not compare." if differing else None
+
+
+CHECKS: tuple[Callable[[Evidence], str | None], ...] = (
+    near_chance,
+    uniform_loss,
+    still_improving,
+    premise_leakage,
+    within_noise,
+    one_seed,
+    different_machines,
+)
+
+
+def code(check: Callable[[Evidence], str | None]) -> str:
+    """A check's code, which its docstring begins with."""
+    return (check.__doc__ or "").partition(":")[0]
+
+
+def run_checks(evidence: Evidence, mute: Sequence[str] = ()) -> list[Finding]:
+    """Every warning that applies and is not muted, in order of its code."""
+    sentences = [(code(check), check(evidence)) for check in CHECKS if code(check) not in mute]
+    return [Finding(found, sentence) for found, sentence in sentences if sentence]
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

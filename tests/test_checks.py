@@ -1,0 +1,70 @@
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study_factory import Run, dataset, predictions, result
+from unfreeze.analysis.checks import CHECKS, Evidence, code, run_checks
+from unfreeze.analysis.compare import compare
+
+DOCS = Path(__file__).parent.parent / "docs" / "checks.md"
+
+
+def evidence(runs: list[Run], **changes) -> Evidence:
+    data = dataset(rows=300)
+    tables = {run.run_id: predictions(data.splits["test"], data.labels, run) for run in runs}
+    rows = [result(run, data, {"test": tables[run.run_id]}) for run in runs]
+    for row in rows:
+        row["best_epoch"] = 1
+    groups = data.splits["test"]["group"].to_numpy()
+    found = {"results": rows, "comparison": compare(rows, tables.__getitem__, groups), "labels": 3}
+    return Evidence(**{**found, "train_groups": groups + 10_000, "test_groups": groups, **changes})
+
+
+FINE = [Run(name, seed, range(start, start + 30)) for name, start in (("full", 0), ("lora", 200)) for seed in (0, 1)]
+CLEAR = [Run(name, seed, range(wrong)) for name, wrong in (("full", 30), ("lora", 150)) for seed in (0, 1)]
+
+
+def codes(found: Evidence) -> list[str]:
+    return [finding.code for finding in run_checks(found)]
+
+
+def test_a_clear_study_has_no_warning():
+    assert codes(evidence(CLEAR)) == []
+
+
+def test_each_warning_on_a_study_that_earns_it():
+    assert codes(evidence(FINE)) == ["UNF007"]
+    assert codes(evidence([Run("full", 0, range(200)), Run("full", 1, range(200))])) == ["UNF001"]
+    assert codes(evidence([Run("full", 0, range(9))])) == ["UNF008"]
+    groups = np.arange(150)
+    assert codes(evidence(CLEAR, train_groups=groups[:75])) == ["UNF005"]
+
+
+def test_uniform_loss_last_epoch_and_machines():
+    found = evidence(CLEAR)
+    found.results[0]["metrics"]["test"]["loss"] = math.log(3) * 1.01
+    found.results[1]["best_epoch"] = 2
+    found.results[2]["environment"] = {"device": "cuda"}
+    assert codes(found) == ["UNF002", "UNF004", "UNF010"]
+
+
+def test_a_warning_can_be_muted():
+    assert run_checks(evidence(FINE), mute=["UNF007"]) == []
+
+
+def test_codes_are_unique_in_order_and_documented():
+    defined = [code(check) for check in CHECKS]
+    assert defined == sorted(set(defined))
+    assert re.findall(r"^\| `(UNF\d{3})`", DOCS.read_text(encoding="utf-8"), re.MULTILINE) == defined
+
+
+def test_a_failed_run_alone_warns_of_nothing():
+    row = result(Run("full", status="failed"), dataset(), {})
+    groups = np.arange(3)
+    found = Evidence([row], compare([row], {}.__getitem__, groups), 3, groups + 9, groups)
+    assert run_checks(found) == []
+    with pytest.raises(AttributeError):
+        found.labels = 4
