@@ -16,6 +16,7 @@ Facts = Mapping[str, Fact]
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "orange", "purple")
 HEADGEAR = ("hat", "cap", "helmet")
 GARMENTS = ("jacket", "coat", "sweater", "shirt", *HEADGEAR)
+JOBS = ("chef", "farmer", "nurse", "mechanic", "firefighter", "fisherman")
 MOODS = {"happy": ("smiling", "laughing", "cheering"), "unhappy": ("crying", "frowning", "sighing")}
 AIMS = ("for charity", "for a school project", "to win a prize", "to impress a friend", "to pass the time")
 
@@ -23,13 +24,12 @@ AIMS = ("for charity", "for a school project", "to win a prize", "to impress a f
 TREES: dict[str, Mapping[str, Sequence[str]]] = {
     "person": {
         "child": ("boy", "girl"),
-        "adult": ("man", "woman"),
-        "worker": ("chef", "farmer", "nurse", "mechanic", "firefighter", "fisherman"),
+        "adult": ("man", "woman", "worker"),
     },
     "animal": {"pet": ("dog", "cat", "rabbit"), "farm animal": ("goat", "horse", "donkey")},
     "mood": MOODS,
     "outfit": {garment: [f"{colour} {garment}" for colour in COLOURS] for garment in GARMENTS},
-    "count": {"one": (), "several": ("two", "three", "four", "five")},
+    "count": {"one": (), "some": ("two", "three", "four", "five")},
     "activity": {
         "making music": ("playing|guitar|played", "playing|violin|played", "beating|drum|beaten", "singing"),
         "doing sport": ("kicking|football|kicked", "hitting|tennis ball|hit", "throwing|javelin|thrown", "jogging"),
@@ -43,8 +43,8 @@ TREES: dict[str, Mapping[str, Sequence[str]]] = {
         "gardening": ("watering|flower|watered", "planting|tree|planted", "picking|tomato|picked", "digging"),
     },
     "deed": {
-        "running after": ("chasing||chased",),
-        "holding": ("carrying||carried", "hugging||hugged"),
+        "on the heels of": ("chasing||chased", "following||followed"),
+        "touching": ("pushing||pushed", "tickling||tickled", "nudging||nudged"),
         "making a picture of": ("photographing||photographed", "painting||painted", "filming||filmed"),
         "looking after": ("feeding||fed", "washing||washed", "brushing||brushed"),
     },
@@ -58,7 +58,7 @@ TREES: dict[str, Mapping[str, Sequence[str]]] = {
     },
     "weather": {
         "in wet weather": ("in the rain", "in the snow", "in a hailstorm"),
-        "in dry weather": ("in bright sunshine", "under a grey sky", "in thick fog"),
+        "in dry weather": ("in bright sunshine", "under a grey sky"),
     },
     "aim": dict.fromkeys(AIMS, ()),
 }
@@ -84,7 +84,8 @@ def sentence(facts: Facts, rng: random.Random) -> str:
         body = f"{_passive(act[-1], one)} by {_noun_phrase(facts, '0')}"
     else:
         who, verb = _noun_phrase(facts, "0"), "is" if one else "are"
-        there = (not rest and not act) or rng.random() < 0.25
+        placed = facts.get("place", ())[-1:] == tuple(rest[:1])
+        there = not (act or (rest and placed)) or rng.random() < 0.25
         body = " ".join(
             [f"there {verb} {who}" if there else f"{who} {verb}", *([_active(act[-1], one)] if act else [])]
         )
@@ -106,7 +107,9 @@ def claim(slot: str, facts: Facts, *, denied: bool) -> str:
     if kind in ("mood", "place"):
         return _finished(f"{subject} {verb} {fact}")
     if kind == "count":
-        return _finished(f"there {verb} {'exactly ' if fact != 'several' else ''}{fact} {_noun(facts, '0')}")
+        if fact == "some":
+            return _finished(f"there is{' not' if denied else ''} more than one {facts['who0'][-1]}")
+        return _finished(f"there {verb} exactly {fact} {_noun(facts, '0')}")
     if kind == "who":
         return _finished(f"the {'person' if one else 'people'} {verb} {_object(fact, one)}")
     return _finished(f"this is{' not' if denied else ''} {'done' if kind == 'aim' else 'happening'} {fact}")
@@ -115,7 +118,7 @@ def claim(slot: str, facts: Facts, *, denied: bool) -> str:
 def _two(facts: Facts, rng: random.Random) -> str:
     first, second, deed = _noun_phrase(facts, "0"), _noun_phrase(facts, "1"), facts.get("deed")
     if not deed:
-        return pick(rng, (f"{first} and {second} are together", f"there are {first} and {second}"))
+        return pick(rng, (f"{first} and {second} can be seen", f"{first} can be seen with {second}"))
     verb, passive, participle = deed[-1].partition("||")
     if passive and rng.random() < 0.4:
         return f"{second} is being {participle} by {first}"

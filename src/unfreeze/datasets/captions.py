@@ -1,7 +1,8 @@
 """A generated corpus of captions: the embedded default, made in a second and always the same.
 
-A scene is a set of facts, each a path from general to specific. A caption states some of them, some only in general, and
-leaves the rest out. A hypothesis claims one fact, among true ones, and comparing it with what is stated gives the label:
+A scene is a set of facts, each a path from general to specific. A caption states some of them, some only in general,
+and leaves the rest out. A hypothesis claims one fact, among true ones; comparing it with what is stated
+gives the label:
 
 - the claim is the stated fact or a beginning of it (omission, hypernym): entailment;
 - the claim goes further than what is stated, or nothing is (unverifiable detail): neutral;
@@ -18,7 +19,7 @@ import random
 import numpy as np
 import pyarrow as pa
 
-from unfreeze.datasets.caption_grammar import AIMS, HEADGEAR, MOODS, TREES, Fact, Facts, claim, pick, sentence
+from unfreeze.datasets.caption_grammar import AIMS, HEADGEAR, JOBS, MOODS, TREES, Fact, Facts, claim, pick, sentence
 from unfreeze.datasets.readers import Rows
 from unfreeze.datasets.source import Chosen, Source, raw_table
 from unfreeze.study import DataSpec
@@ -30,16 +31,21 @@ COUPLES = 0.35  # share of scenes with two who do something to each other
 
 # Facts that part ways at words of which one is in such a set and the other is not can both be true.
 COMPATIBLE = (("worker",), HEADGEAR, *((aim,) for aim in AIMS), *((mood,) for kind in MOODS.values() for mood in kind))
-NOT_INDOORS = ("on the move", "doing sport", "gardening")
-NOT_OUTDOORS = ("preparing food", "cleaning")
+ELSEWHERE: dict[Fact, tuple[Fact, ...]] = {
+    ("indoors",): (("on the move",), ("doing sport",), ("gardening",)),
+    ("outdoors",): (("preparing food",), ("cleaning",)),
+}
+PEOPLE_ONLY = (("making a picture of",), ("looking after",))
 
 
 def read(spec: DataSpec) -> Source:
     """Generate ``spec.pairs`` pairs, three to a caption; another ``spec.seed`` makes other ones."""
     rng = random.Random(f"captions {spec.seed}")
-    records = []
+    records: list[tuple[str, str, str]] = []
     while len(records) < spec.pairs:
         facts = _scene(rng)
+        if () not in facts.values():
+            continue  # everything is stated: no detail is left that could be neutral
         premise = sentence(facts, rng)
         for label in LABELS:
             hypothesis = _hypothesis(facts, label, rng)
@@ -67,65 +73,81 @@ def relation(stated: Fact, claimed: Fact) -> str:
 def _paths(kind: str) -> list[Fact]:
     """Every fact of a slot, general and specific."""
     if kind == "who":
-        return [(root, *path) for root in ("person", "animal") for path in _paths(root)]
+        jobs = [("person", "adult", "worker", job) for job in JOBS]
+        return [(root, *path) for root in ("person", "animal") for path in _paths(root)] + jobs
     tree = TREES[kind]
     return [(general,) for general in tree] + [(general, word) for general, words in tree.items() for word in words]
 
 
 PATHS = {kind: _paths(kind) for kind in ("who", *TREES)}
 AT_DEPTH = {
-    (kind, depth): [path for path in paths if len(path) == depth + (kind == "who")]
+    (kind, depth): [path for path in paths if min(len(path) - (kind == "who"), 2) == depth]
     for kind, paths in PATHS.items()
     for depth in (1, 2)
 }
+PEOPLE = [path for path in PATHS["who"] if path[0] == "person"]
 
 
 def _scene(rng: random.Random) -> Facts:
     """What a caption states: of some who are at something, or of two of whom one does something to the other."""
-    facts = {slot: _some(slot, rng) for slot in ("place", "time", "weather", "mood0", "outfit0")}
-    if facts["place"][:1] == ("indoors",):
+    facts = {slot: _some(slot, rng) for slot in ("place", "time", "weather")}
+    dark = facts["time"][:1] == ("after dark",)
+    if facts["place"][:1] == ("indoors",) or (dark and facts["weather"][1:] == ("in bright sunshine",)):
         facts["weather"] = ()
     if rng.random() < COUPLES:
-        facts |= {"count": ("one",), "deed": _some("deed", rng), "mood1": _some("mood", rng)}
-        facts["who0"], facts["who1"] = pick(rng, PATHS["who"]), pick(rng, PATHS["who"])
-        while facts["who0"][: len(facts["who1"])] == facts["who1"][: len(facts["who0"])]:
-            facts["who1"] = pick(rng, PATHS["who"])  # neither may be a word for the other
-        # Often the same garment on both, so that who wears which colour has to be read.
-        garment = facts["outfit0"][:1]
-        alike = [path for path in AT_DEPTH["outfit", 2] if path[:1] == garment and path != facts["outfit0"]]
-        facts["outfit1"] = pick(rng, alike) if alike and rng.random() < 0.7 else _some("outfit", rng)
-        return facts
-    wrong = {(): (), ("indoors",): NOT_INDOORS, ("outdoors",): NOT_OUTDOORS}[facts["place"][:1]]
+        return facts | {"count": ("one",)} | _couple(rng)
+    facts |= {"who0": pick(rng, PEOPLE), "mood0": _some("mood", rng), "outfit0": _some("outfit", rng)}
     facts["activity"] = _some("activity", rng)
-    while facts["activity"][:1] and facts["activity"][0] in wrong:
+    while facts["activity"][:1] in ELSEWHERE.get(facts["place"][:1], ()):
         facts["activity"] = _some("activity", rng)
     facts["aim"] = _some("aim", rng) if facts["activity"] else ()
-    facts["who0"] = pick(rng, [path for path in PATHS["who"] if path[0] == "person"])
-    facts["count"] = pick(rng, (("one",), ("one",), ("several",), pick(rng, AT_DEPTH["count", 2])))
+    facts["count"] = pick(rng, (("one",), ("one",), ("some",), pick(rng, AT_DEPTH["count", 2])))
+    return facts
+
+
+def _couple(rng: random.Random) -> dict[str, Fact]:
+    """Two who cannot be taken for each other; an animal has neither mood nor outfit, and few things it can do."""
+    facts = {"who0": pick(rng, PATHS["who"]), "who1": pick(rng, PATHS["who"]), "deed": _some("deed", rng)}
+    while facts["who0"][: len(facts["who1"])] == facts["who1"][: len(facts["who0"])]:
+        facts["who1"] = pick(rng, PATHS["who"])
+    while "animal" in (facts["who0"][0], facts["who1"][0]) and facts["deed"][:1] in PEOPLE_ONLY:
+        facts["deed"] = _some("deed", rng)
+    for number in "01":
+        if facts[f"who{number}"][0] == "person":
+            facts[f"mood{number}"] = _some("mood", rng)
+            # Often the same garment on both, so that who wears which colour has to be read.
+            garment = facts.get("outfit0", ())[:1] if rng.random() < 0.7 else ()
+            alike = [path for path in AT_DEPTH["outfit", 2] if path[:1] == garment and path != facts["outfit0"]]
+            facts[f"outfit{number}"] = pick(rng, alike) if alike else _some("outfit", rng)
     return facts
 
 
 def _some(slot: str, rng: random.Random) -> Fact:
-    """Nothing, something general or something specific."""
-    options = AT_DEPTH.get((slot.rstrip("01"), int(rng.random() * 2.5)), [])
+    """Nothing, something general or, as often as nothing, something specific."""
+    options = AT_DEPTH.get((slot, pick(rng, (0, 0, 1, 2, 2))), [])
     return pick(rng, options) if options else ()
 
 
 def _hypothesis(facts: Facts, label: str, rng: random.Random) -> str:
     """A sentence that stands in the relation ``label`` to a caption of these facts."""
-    couple, options = "who1" in facts, []
+    couple = "who1" in facts
+    options: list[Fact] = []
     while not options:
-        slot, depth = pick(rng, list(facts)), pick(rng, (1, 2))
+        slot, depth = pick(rng, [slot for slot in facts if not (couple and slot == "count")]), pick(rng, (1, 2))
         kind = slot.rstrip("01")
         # Of two, "the person is a boy" would not say which.
         denied = rng.random() < 0.15 and not (couple and kind == "who")
         swapped = slot == "deed" and rng.random() < 0.5
         target = OPPOSITE[label] if denied else label
         options = [path for path in AT_DEPTH[kind, depth] if _holds(facts[slot], path, target, swapped)]
+        if not couple and kind == "who":
+            options = [path for path in options if path in PEOPLE]
     told = _around(facts, rng) | {slot: pick(rng, options)}
     if swapped:
         told = {key.translate(str.maketrans("01", "10")): fact for key, fact in told.items()}
-    if denied or (rng.random() < 0.35 and not (couple and kind == "who")):
+    alone = rng.random() < 0.35 and not (couple and kind == "who")
+    # "There is a man" does not say that there is only one.
+    if alone or denied or (slot == "count" and told[slot] == ("one",)):
         return claim(slot, told, denied=denied)
     return sentence(told, rng)
 

@@ -173,8 +173,8 @@ def _majority(unit: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
     units, codes = np.divmod(cells, labels)
     order = np.lexsort((codes, -sizes, units))
     _, first = np.unique(units[order], return_index=True)
-    majority: np.ndarray = codes[order][first]
-    return majority
+    most: np.ndarray = codes[order[first]]
+    return most
 
 
 def _quota(wanted: int, sizes: np.ndarray) -> np.ndarray:

@@ -1,0 +1,67 @@
+"""The user's own CSV, TSV, JSONL or Parquet: one file, or one for each split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from unfreeze.datasets.readers import read_path
+from unfreeze.datasets.source import Chosen, Source, no_column, raw_table
+from unfreeze.errors import DataError
+from unfreeze.study import Columns, DataSpec
+
+# What columns are usually called, the likelier first.
+PAIRS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+)
+TEXTS = ("text", "sentence", "content", "review", "comment", "premise")
+LABELS = ("label", "gold_label", "labels", "class", "category", "target", "gold")
+
+
+def read(spec: DataSpec) -> Source:
+    """Read the file or files of ``spec.path``.
+
+    Raises:
+        DataError: a file is missing or cannot be read, or a column is not there.
+    """
+    if not spec.path:
+        raise DataError("files: data.path names the file, or one for each split as in path: {train: …, test: …}")
+    paths = {"train": spec.path} if isinstance(spec.path, str) else spec.path
+    if "train" not in paths:
+        raise DataError("files: data.path names no train file")
+    splits, dropped = {}, []
+    for split, path in paths.items():
+        rows = read_path(Path(path))
+        chosen = choose(path, rows.table.column_names, spec.columns)
+        splits[split], out = raw_table(path, rows, chosen)
+        dropped.append(out)
+    return Source(Path(paths["train"]).name.split(".")[0], splits, dropped=pa.concat_tables(dropped))
+
+
+def choose(name: str, there: Sequence[str], columns: Columns) -> Chosen:
+    """Settle which column holds what: as the user says, otherwise by the usual names, whatever their case.
+
+    Raises:
+        DataError: nothing there looks like a text or a label, and the user does not say.
+    """
+    usual = {column.lower(): column for column in reversed(there)}
+    premise, hypothesis = columns.premise or columns.text, columns.hypothesis
+    if hypothesis and not premise:
+        raise DataError(f"{name}: data.columns names a hypothesis and no premise; name both")
+    if not premise:
+        pair = next((pair for pair in PAIRS if all(word in usual for word in pair)), None)
+        text = next((word for word in TEXTS if word in usual), None)
+        if not pair and not text:
+            raise DataError(f"{name}: {no_column('text', 'text', there)}; say which in data.columns")
+        premise, hypothesis = (usual[word] for word in pair) if pair else (usual[str(text)], None)
+    label = columns.label or next((usual[word] for word in LABELS if word in usual), None)
+    if not label:
+        raise DataError(f"{name}: {no_column('label', 'label', there)}; say which in data.columns")
+    return Chosen(premise=premise, hypothesis=hypothesis, label=label, group=columns.group)
