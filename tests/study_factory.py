@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from unfreeze.analysis.compare import compare
 from unfreeze.analysis.metrics import evaluate
+from unfreeze.datasets.explore import explore
 from unfreeze.records import EXAMPLES, Dataset, predictions_table
 from unfreeze.studydir import StudyDir, write_json, write_table, write_text
 
@@ -95,12 +96,12 @@ def result(run: Run, data: Dataset, tables: dict[str, pa.Table]) -> dict[str, An
     }
 
 
-def write_study(path: Path, runs: Sequence[Run], data: Dataset | None = None, explore: Any = None) -> StudyDir:
+def write_study(path: Path, runs: Sequence[Run], data: Dataset | None = None) -> StudyDir:
     """Write a whole study folder and return it."""
     study_dir, data = StudyDir(path), data or dataset()
     study_dir.write_dataset(data)
-    if explore is not None:
-        write_json(study_dir.explore, explore)
+    tokens = {split: np.arange(len(table)) for split, table in data.splits.items()}
+    write_json(study_dir.explore, explore(data, tokens, max_length=128))
     rows, tests = [], {}
     for run in runs:
         tables = {split: predictions(data.splits[split], data.labels, run) for split in ("validation", "test")}

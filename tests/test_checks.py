@@ -39,6 +39,7 @@ def test_each_warning_on_a_study_that_earns_it():
     assert codes(evidence(FINE)) == ["UNF007"]
     assert codes(evidence([Run("full", 0, range(200)), Run("full", 1, range(200))])) == ["UNF001"]
     assert codes(evidence([Run("full", 0, range(9))])) == ["UNF008"]
+    assert codes(evidence(CLEAR, truncated_share=0.011)) == ["UNF006"]
     groups = np.arange(150)
     assert codes(evidence(CLEAR, train_groups=groups[:75])) == ["UNF005"]
 

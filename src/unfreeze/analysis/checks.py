@@ -14,6 +14,8 @@ Row = dict[str, Any]
 LOSS_MARGIN = 0.02  # of ln K: a loss this close has told the classes apart no better than a uniform guess
 LEAK = 0.01  # of test: fewer examples than this change no accuracy that the page shows
 
+TRUNCATED = 0.01  # of a split
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -33,6 +35,7 @@ class Evidence:
         labels: how many classes there are.
         train_groups: shape (train examples,).
         test_groups: shape (test examples,).
+        truncated_share: of the split with most truncated examples; None where tokens were not counted.
     """
 
     results: Sequence[Row]
@@ -40,6 +43,7 @@ class Evidence:
     labels: int
     train_groups: np.ndarray
     test_groups: np.ndarray
+    truncated_share: float | None = None
 
     @property
     def finished(self) -> list[Row]:
@@ -80,6 +84,14 @@ def premise_leakage(evidence: Evidence) -> str | None:
     )
 
 
+def truncation(evidence: Evidence) -> str | None:
+    """UNF006: more than 1 % of a split's examples lose tokens."""
+    share = evidence.truncated_share
+    if share is None or share <= TRUNCATED:
+        return None
+    return f"{100 * share:.1f} % of the examples of a split are longer than max_length and lose their end."
+
+
 def within_noise(evidence: Evidence) -> str | None:
     """UNF007: the best strategy cannot be told from others."""
     best = set(evidence.comparison["ranking"][:1])
@@ -112,6 +124,7 @@ CHECKS: tuple[Callable[[Evidence], str | None], ...] = (
     uniform_loss,
     still_improving,
     premise_leakage,
+    truncation,
     within_noise,
     one_seed,
     different_machines,

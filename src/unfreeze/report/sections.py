@@ -57,6 +57,16 @@ class Sections:
         return [figures.trade_off(self.content.leaderboard)] if self.content.leaderboard else []
 
     @cached_property
+    def data(self) -> list[Figure]:
+        """Balance and lengths."""
+        splits, labels = self.content.dataset.splits, self.content.dataset.labels
+        counts = {
+            split: np.bincount(table["gold"].to_numpy(), minlength=len(labels)) for split, table in splits.items()
+        }
+        balance = {split: dict(zip(labels, count.tolist(), strict=True)) for split, count in counts.items()}
+        return [figures.label_balance(balance), figures.text_lengths(splits)]
+
+    @cached_property
     def each_run(self) -> list[Figure]:
         """How each run learned, and what it answers."""
         if not self.runs:
@@ -119,9 +129,16 @@ class Sections:
     def findings(self) -> list[Finding]:
         """Warnings that the study does not mute."""
         splits = self.content.dataset.splits
-        groups = [splits[split]["group"].to_numpy() for split in ("train", "test")]
-        labels = len(self.content.dataset.labels)
-        evidence = Evidence(self.content.results, self.content.comparison, labels, *groups)
+        tokens = (self.content.explore or {}).get("tokens", {})
+        truncated = [split["truncated_share"] for split in tokens.values() if "truncated_share" in split]
+        evidence = Evidence(
+            results=self.content.results,
+            comparison=self.content.comparison,
+            labels=len(self.content.dataset.labels),
+            train_groups=splits["train"]["group"].to_numpy(),
+            test_groups=splits["test"]["group"].to_numpy(),
+            truncated_share=max(truncated, default=None),
+        )
         return run_checks(evidence, load_study(self.content.study_dir.study_yaml).mute)
 
     def _wrong(self, runs: list[Row]) -> np.ndarray:

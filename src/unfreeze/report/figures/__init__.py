@@ -2,6 +2,7 @@
 
 from unfreeze.report.figures.answer import trade_off
 from unfreeze.report.figures.compute import costs
+from unfreeze.report.figures.data import label_balance, text_lengths
 from unfreeze.report.figures.figure import Figure
 from unfreeze.report.figures.mistakes import (
     mistake_labels,
@@ -18,6 +19,7 @@ __all__ = [
     "calibration",
     "confusion",
     "costs",
+    "label_balance",
     "learning_curves",
     "mistake_labels",
     "mistake_overlap",
@@ -25,6 +27,7 @@ __all__ = [
     "parameters",
     "probability_gaps",
     "slice_errors",
+    "text_lengths",
     "trade_off",
     "words_in_mistakes",
 ]
