@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILIES, NLI
 
+from conftest import FAMILIES, NLI
 from unfreeze.errors import EncoderError
 from unfreeze.strategies import make_strategy
 from unfreeze.training import encoder

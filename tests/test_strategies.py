@@ -1,9 +1,9 @@
 from importlib import resources
 
 import pytest
-from conftest import FAMILIES, NLI
 from transformers import BertConfig
 
+from conftest import FAMILIES, NLI
 from unfreeze.errors import StudyError
 from unfreeze.strategies import STRATEGIES, make_strategy
 from unfreeze.strategies.anatomy import Anatomy

@@ -141,13 +141,11 @@ def predict(
         raise StudyError("predict: give --premise and --hypothesis, or --text, or --file")
     predictor = Predictor(run_dir)
     if file is not None:
-        table = predict_file(predictor, file)
-        if out is None:
-            sys.stdout.write(table)
-        else:
-            from unfreeze.studydir import write_text
+        import pyarrow.csv
 
-            write_text(out, table)
+        table = predict_file(predictor, file, predictor.columns)
+        target = sys.stdout.buffer if out is None else str(out)
+        pyarrow.csv.write_csv(table, target)
         return
     probabilities = predictor.probabilities([text or premise or ""], None if hypothesis is None else [hypothesis])[0]
     show_probabilities(console, predictor.labels, dict(zip(predictor.labels, map(float, probabilities), strict=True)))

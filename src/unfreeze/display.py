@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from unfreeze.report.formats import MISSING, count, decimal, percent, seconds, short, size
+from unfreeze.study import slug
 
 Row = dict[str, Any]
 
@@ -85,8 +87,9 @@ class Watcher:
         name = self.names[row["run_id"]]
         if row["status"] == "finished":
             cost = row["cost"]
-            facts = f"test accuracy {percent(row['metrics']['test']['accuracy'], 2)}, trained in {seconds(cost['train_seconds'])}"
-            self.console.print(f"[green]✓[/] {name}: {facts}, {cost['pairs_per_second']:.0f} pairs/s", highlight=False)
+            accuracy = percent(row["metrics"]["test"]["accuracy"], 2)
+            facts = f"trained in {seconds(cost['train_seconds'])}, {cost['pairs_per_second']:.0f} pairs/s"
+            self.console.print(f"[green]✓[/] {name}: test accuracy {accuracy}, {facts}", highlight=False)
         else:
             self.console.print(f"[red]✗[/] {name}: {row['status']}: {row['failure']['message']}", highlight=False)
 
@@ -149,6 +152,47 @@ def _mean(group: Sequence[Row], *keys: str) -> float | None:
     return None if None in values else float(np.mean(values))
 
 
+def show_explore(console: Console, found: Row) -> None:
+    """Size, sample, label balance, lengths, duplicates, overlap and dropped rows of a dataset."""
+    sizes = found["sizes"]
+    table = _table(f"{found['name']}: examples", "label", *sizes)
+    for label in found["labels"]:
+        counts = [found["label_counts"][split][label] for split in sizes]
+        shares = [f"{count(n)} ({percent(n / sizes[split])})" for n, split in zip(counts, sizes, strict=True)]
+        table.add_row(escape(label), *shares)
+    table.add_row("all", *(count(rows) for rows in sizes.values()))
+    console.print(table)
+
+    table = _table("Length", "split", "text", "unit", "mean", "median", "95 %", "99 %", "max")
+    for split, texts in found["lengths"].items():
+        for text, units in texts.items():
+            for unit, at in units.items():
+                shown = (decimal(at["mean"], 1), *(count(at[key]) for key in ("median", "p95", "p99", "max")))
+                table.add_row(split, text if found["is_pair"] else "text", unit, *shown)
+    console.print(table)
+
+    for label, rows in found["samples"].items():
+        console.print(f"[bold]{escape(label)}[/]", highlight=False)
+        for row in rows:
+            parts = [row["premise"], row["hypothesis"]] if found["is_pair"] else [row["premise"]]
+            console.print("  " + escape("  →  ".join(parts)), highlight=False)
+    for split, repeated in found["duplicates"].items():
+        if repeated["repeated"]:
+            again = f"{count(repeated['repeated'])}, {count(repeated['conflicting'])} of them with another label"
+            console.print(f"Duplicates in {split}: {again}.", highlight=False)
+    for split, overlap in found["overlap"].items():
+        share = f"{count(overlap['premise']['count'])} ({percent(overlap['premise']['share'], 2)})"
+        what = "premise" if found["is_pair"] else "text"
+        console.print(f"Examples of {split} whose {what} stands in train too: {share}.", highlight=False)
+    for reason in found["dropped"]:
+        places = [f"{row['source']} row {row['row']}" for row in reason["first"]]
+        more = ", …" if reason["count"] > len(places) else ""
+        text = f"Dropped {count(reason['count'])}: {reason['reason']} ({', '.join(places)}{more})."
+        console.print(text, highlight=False, markup=False)
+    for note in found["notes"]:
+        console.print(f"Note: {note}", highlight=False)
+
+
 def show_plan(console: Console, rows: Sequence[Row], sharing: Sequence[Row], notes: Sequence[str]) -> None:
     """The runs of a grid with what each will take, and what they share.
 
@@ -158,14 +202,17 @@ def show_plan(console: Console, rows: Sequence[Row], sharing: Sequence[Row], not
         sharing: ``encoder``, ``depths``, ``runs`` (a count) and ``seconds``.
         notes: of the data and the encoders.
     """
-    columns = ("run", "trainable", "total", "frozen", "steps", "tokens", "padding", "memory ≈", "time ≈")
-    table = _table(f"{len(rows)} runs", *columns)
+    columns = ("strategy", "seeds", "trainable", "frozen", "steps", "tokens", "padding", "memory ≈", "time ≈")
+    table = _table(f"{len(rows)} runs; steps, memory and time are each run's", *columns)
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        run, shape, estimate = row["run"], row["shape"], row["estimate"]
+        groups.setdefault((row["run"].spec.encoder, row["run"].strategy), []).append(row)
+    for (encoder, strategy), group in groups.items():
+        shape, estimate = group[0]["shape"], group[0]["estimate"]
         table.add_row(
-            f"{run.spec.encoder} {run.strategy} seed {run.spec.seed}",
-            count(shape.trainable),
-            count(shape.total),
+            f"{slug(encoder)} {strategy}",
+            str(len(group)),
+            f"{count(shape.trainable)} of {short(shape.total)}",
             f"{shape.depth}/{shape.layers}",
             count(estimate.steps),
             short(estimate.tokens),
@@ -174,14 +221,14 @@ def show_plan(console: Console, rows: Sequence[Row], sharing: Sequence[Row], not
             seconds(estimate.seconds),
         )
     console.print(table)
-    for group in sharing:
-        depths = ", ".join(map(str, group["depths"]))
+    for shared in sharing:
+        depths = ", ".join(map(str, shared["depths"]))
         console.print(
-            f"Shared: {group['runs']} runs of {group['encoder']} start from frozen states at depth {depths}, "
-            f"computed once in about {seconds(group['seconds'])}.",
+            f"Shared: {shared['runs']} runs of {shared['encoder']} start from frozen states at depth {depths}, "
+            f"computed once in about {seconds(shared['seconds'])}.",
             highlight=False,
         )
-    total = sum(row["estimate"].seconds for row in rows) + sum(group["seconds"] for group in sharing)
+    total = sum(row["estimate"].seconds for row in rows) + sum(shared["seconds"] for shared in sharing)
     console.print(f"All together about {seconds(total)}. Memory and time are estimates (≈).", highlight=False)
     for note in notes:
         console.print(f"Note: {note}", highlight=False)

@@ -87,5 +87,5 @@ def predictions_table(guid: pa.ChunkedArray, gold: pa.ChunkedArray, logits: np.n
 
 def logits_array(predictions: pa.Table) -> np.ndarray:
     """The logits of a :data:`PREDICTIONS` table as a float32 array of shape (examples, labels)."""
-    flat = predictions["logits"].combine_chunks().flatten().to_numpy()
+    flat: np.ndarray = predictions["logits"].combine_chunks().flatten().to_numpy()
     return flat.reshape(len(predictions), -1).astype(np.float32, copy=False)

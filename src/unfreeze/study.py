@@ -12,30 +12,13 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from unfreeze.errors import StudyError, nearest
-
-T = TypeVar("T", bound=BaseModel)
-
-
-class Section(BaseModel):
-    """A part of a study: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from unfreeze.section import Section, parse_section
 
 
 class Columns(Section):
@@ -160,7 +143,7 @@ class StrategyEntry(Section):
     """One strategy of the grid as written: ``head-only`` or ``{partial: {layers: 2}, recipe: {…}}``."""
 
     kind: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     recipe: Recipe = Recipe()
     encoders: tuple[str, ...] | None = None
     published: Published | None = None
@@ -175,7 +158,8 @@ def _strategy_entry(value: Any) -> Any:
     kinds = [key for key in value if key not in rest]
     if len(kinds) != 1:
         raise ValueError(
-            f"a strategy names one kind, as in {{partial: {{layers: 2}}, recipe: {{…}}}}; this one names {kinds or 'none'}"
+            "a strategy names one kind, as in {partial: {layers: 2}, recipe: {…}}; "
+            f"this one names {' and '.join(map(str, kinds)) or 'none'}"
         )
     options = value[kinds[0]] or {}
     if not isinstance(options, dict):
@@ -299,45 +283,3 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     if not isinstance(section, dict):
         raise StudyError(f"--set {override}: '{key}' is not a key of a section; lists are replaced whole")
     section[last] = yaml.load(value, _Loader)
-
-
-def parse_section(model: type[T], raw: Any, where: str) -> T:
-    """Validate ``raw``; a fault becomes one line with its place and, for an unknown key, the nearest right one.
-
-    Raises:
-        StudyError: with one line for each fault.
-    """
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        # A bad item also makes pydantic call its tuple too short; the item's own fault says it.
-        faults = [fault for fault in error.errors() if not (fault["type"] == "too_short" and fault["input"])]
-        raise StudyError(*(f"{where}: {_fault(model, fault)}" for fault in faults)) from None
-
-
-def _fault(model: type[BaseModel], fault: Any) -> str:
-    # Tags of the split union stand in `loc` as if they were keys: {random: …} shows as split.random.random.
-    loc = [part for part, after in zip(fault["loc"], (*fault["loc"][1:], None), strict=True) if part != after]
-    place = ".".join(str(part) for part in loc).removesuffix(".official")
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{place}'{nearest(str(loc[-1]), _keys_at(model, fault['loc'][:-1]))}"
-    if fault["type"] == "missing":
-        return f"'{place}' is missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}, not {fault['input']!r}" if fault["type"] != "value_error" else f"{place}: {message}"
-
-
-def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Field names of the section at ``loc``, found through the annotations on the way to it."""
-    here = model
-    for part in loc:
-        if part in here.model_fields:
-            annotation = repr(here.model_fields[str(part)].annotation)
-            tagged = [
-                section for section in Section.__subclasses__() if re.search(rf"\b{section.__name__}\b", annotation)
-            ]
-            here = next(
-                (section for section in tagged if f"{section.__name__}".lower().startswith(str(loc[-1]))),
-                *tagged[:1] or [here],
-            )
-    return list(here.model_fields)

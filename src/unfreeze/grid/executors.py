@@ -23,7 +23,7 @@ Finish = Callable[[Job, int], None]
 
 
 def inline(folder: Path, jobs: Iterable[Job], report: Report, finish: Finish) -> None:
-    """Run jobs one after another in this process: for notebooks, debuggers and tests. CPU peak memory is not measured."""
+    """Run jobs one after another in this process, for debuggers and tests. CPU peak memory is not measured."""
     from unfreeze.grid.run import run_job
 
     for job in jobs:

@@ -60,7 +60,7 @@ def expand(study: Study, dataset: Dataset) -> list[PlannedRun]:
         StudyError: with one line for each strategy that is wrong.
     """
     strategies = _strategies(study)
-    runs = {}
+    runs: dict[str, PlannedRun] = {}
     for seed in study.seeds:
         for encoder in study.encoders:
             chosen = [
@@ -88,11 +88,8 @@ def expand(study: Study, dataset: Dataset) -> list[PlannedRun]:
 def _strategies(study: Study) -> list[Strategy]:
     strategies, problems = [], []
     for entry in study.strategies:
-        for encoder in entry.encoders or ():
-            if encoder not in study.encoders:
-                problems.append(
-                    f"strategies: {entry.kind}: encoder '{encoder}' is not in encoders{nearest(encoder, study.encoders)}"
-                )
+        strange = [encoder for encoder in entry.encoders or () if encoder not in study.encoders]
+        problems += [f"strategies: {entry.kind}: '{e}' is not in encoders{nearest(e, study.encoders)}" for e in strange]
         try:
             strategies.append(make_strategy(entry.kind, entry.options))
         except StudyError as error:

@@ -10,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import softmax
 
-from unfreeze.errors import StudyDirError, StudyError
-from unfreeze.study import RunSpec
-from unfreeze.studydir import RunDir, read_json
+from unfreeze.datasets.files import choose_texts
+from unfreeze.datasets.readers import read_path
+from unfreeze.datasets.source import no_column
+from unfreeze.errors import DataError, StudyDirError, StudyError
+from unfreeze.study import Columns, RunSpec, load_study
+from unfreeze.studydir import RunDir, StudyDir, read_json
 
 
 class Predictor:
@@ -34,6 +37,9 @@ class Predictor:
         from unfreeze.grid.run import load_classifier
         from unfreeze.training.device import choose_compute
 
+        study_yaml = StudyDir(run.path.parent.parent).study_yaml
+        #: The columns that the study's own data had, which further files probably have too.
+        self.columns = load_study(study_yaml).data.columns if study_yaml.is_file() else Columns()
         self.spec = RunSpec.model_validate(read_json(run.spec))
         self.compute = choose_compute(device, read_json(run.result)["environment"]["precision"])
         self.model: Any = load_classifier(run, self.spec, self.compute)
@@ -80,3 +86,38 @@ class Predictor:
         """Softmax of :meth:`logits`, float32 of shape (examples, labels)."""
         found: np.ndarray = softmax(self.logits(premises, hypotheses), axis=1)
         return found
+
+
+def predict_file(predictor: Predictor, path: Path, columns: Columns) -> pa.Table:
+    """Classify a CSV, TSV, JSONL or Parquet file.
+
+    Args:
+        predictor: a trained run.
+        path: the file.
+        columns: which columns hold the texts; where it names none, those with the usual names.
+
+    Returns:
+        The file's readable rows as strings, with ``predicted`` and a ``p_<label>`` column for each label. A row with
+        an empty text has nulls there.
+
+    Raises:
+        DataError: the file cannot be read, or has no column of texts.
+    """
+    rows = read_path(path)
+    there = rows.table.column_names
+    chosen = [column for column in choose_texts(str(path), there, columns) if column is not None]
+    for column in chosen:
+        if column not in there:
+            raise DataError(f"{path}: {no_column('text', column, there)}")
+    texts = [rows.table[column].to_pylist() for column in chosen]
+    usable = [i for i, parts in enumerate(zip(*texts, strict=True)) if all(part and part.strip() for part in parts)]
+    found = predictor.probabilities(*([column[i] for i in usable] for column in texts))
+    spread = np.full((len(rows.table), len(predictor.labels)), np.nan)
+    spread[usable] = found
+    predicted: list[str | None] = [None] * len(rows.table)
+    for i, best in zip(usable, found.argmax(axis=1), strict=True):
+        predicted[i] = predictor.labels[best]
+    table = rows.table.append_column("predicted", pa.array(predicted, pa.string()))
+    for index, label in enumerate(predictor.labels):
+        table = table.append_column(f"p_{label}", pa.array(spread[:, index], from_pandas=True))
+    return table

@@ -84,7 +84,8 @@ def _train_and_evaluate(
     prefix = prefix_folder(study_dir, spec.data_fingerprint, spec.encoder, spec.max_length, compute)
     shared_seconds = prefix_seconds(prefix, depth) if depth else None
     if shared_seconds is None:
-        model, inputs = anatomy.classifier.to(compute.device), tokens
+        model: Any = anatomy.classifier.to(compute.device)
+        inputs: Mapping[str, Inputs] = tokens
     else:
         model = tail(anatomy, depth).to(compute.device)
         inputs = {s: open_prefix(prefix, anatomy, depth, s, tokens[s].lengths, compute.dtype) for s in SPLITS}
@@ -217,8 +218,7 @@ def build_shared_prefix(
             }
         )
         return
-    inputs: Mapping[str, Inputs] = tokens
-    build_prefix(folder, anatomy, missing, inputs, compute)
+    build_prefix(folder, anatomy, missing, tokens, compute)
     report({"kind": "note", "message": f"frozen prefix at depth {', '.join(map(str, missing))}: {needed / 1e6:.0f} MB"})
 
 

@@ -55,7 +55,7 @@ def run_study(
     overrides: Sequence[str] = (),
     *,
     executor: Literal["local", "inline"] = "local",
-    watch: Watch = lambda row: None,
+    watch: Watch = lambda _: None,
 ) -> StudyResult:
     """Run what is missing of a study and write its folder; runs that finished before are never run again.
 
@@ -108,8 +108,8 @@ def check_data(study_dir: StudyDir, study: Study, dataset: Dataset) -> None:
     """Raise StudyDirError where the folder's runs were trained on other data."""
     if study_dir.resolved.is_file() and study_dir.data_fingerprint() not in (None, dataset.fingerprint):
         raise StudyDirError(
-            f"{study_dir.path}: its runs were trained on other data than '{study.name}' names now (the source, the split "
-            f"or the sample has changed); choose another folder"
+            f"{study_dir.path}: its runs were trained on other data than '{study.name}' names now "
+            f"(the source, the split or the sample has changed); choose another folder"
         )
 
 
@@ -120,9 +120,9 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
     if study_dir.data_fingerprint() != dataset.fingerprint:
         study_dir.write_dataset(dataset)
     tokens = tokens_of(study_dir, dataset, study.encoders[0], study.data.max_length)
-    lengths = {split: rows.lengths for split, rows in tokens.items()}
-    truncated = {split: rows.truncated for split, rows in tokens.items()}
-    write_json(study_dir.explore, explore(dataset, lengths) | {"truncated": truncated, "tokenizer": study.encoders[0]})
+    lengths = {split: rows.full_lengths for split, rows in tokens.items()}
+    found = explore(dataset, lengths, study.data.max_length)
+    write_json(study_dir.explore, found | {"tokenizer": study.encoders[0]})
     write_text(study_dir.study_yaml, dump_study(study))
     notes = {encoder: note for encoder in study.encoders if (note := encoder_note(encoder))}
     resolved = {
@@ -215,7 +215,7 @@ def _as_csv(rows: Sequence[Row]) -> str:
 
 def environment() -> dict[str, Any]:
     """The machine and the versions that a study was run with."""
-    installed = {}
+    installed: dict[str, str | None] = {}
     for name in VERSIONS:
         try:
             installed[name] = metadata.version(name)

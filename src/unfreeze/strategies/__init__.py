@@ -12,7 +12,7 @@ from unfreeze.strategies.head_only import HeadOnly
 from unfreeze.strategies.ia3 import IA3
 from unfreeze.strategies.lora import LoRA
 from unfreeze.strategies.partial import Partial
-from unfreeze.study import parse_section
+from unfreeze.section import parse_section
 
 STRATEGIES: tuple[type[Strategy], ...] = (BitFit, Full, HeadOnly, IA3, LoRA, Partial)
 

@@ -115,7 +115,7 @@ class Anatomy:
 
     @cached_property
     def head_names(self) -> tuple[str, ...]:
-        """Modules above the encoder, lowest first: its pooler if it has one, then everything that is not the encoder."""
+        """Modules above the encoder, lowest first: its pooler if it has one, then all that is not the encoder."""
         pooler = [f"{self.base_prefix}.pooler"] if getattr(self.base, "pooler", None) is not None else []
         return (*pooler, *(name for name, _ in self.classifier.named_children() if name != self.base_prefix))
 

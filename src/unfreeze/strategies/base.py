@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from unfreeze.strategies.anatomy import Anatomy
-from unfreeze.study import Section
+from unfreeze.section import Section
 
 
 class Strategy(Section, ABC):

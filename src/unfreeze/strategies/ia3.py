@@ -1,4 +1,4 @@
-"""(IA)³: learned vectors rescale keys, values and the feed-forward's inner states (Liu et al., 2022, arXiv:2205.05638)."""
+"""(IA)³: learned vectors rescale keys, values and feed-forward states (Liu et al., 2022, arXiv:2205.05638)."""
 
 from __future__ import annotations
 

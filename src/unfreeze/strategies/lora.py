@@ -59,7 +59,7 @@ class LoRA(Strategy):
         if self.rank > width:
             raise StudyError(f"{self.slug}: rank {self.rank} is above the width {width} of encoder '{anatomy.name}'")
         # PiSSA needs the weights' singular vectors; where only shapes are asked for there are none.
-        pissa = self.init == "pissa" and not anatomy.classifier.device.type == "meta"
+        pissa = self.init == "pissa" and anatomy.classifier.device.type != "meta"
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,

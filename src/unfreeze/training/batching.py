@@ -21,8 +21,10 @@ POOL_BATCHES = 50
 class Inputs(Protocol):
     """What a model trains on and predicts from: tokens, or states a frozen prefix left."""
 
-    lengths: np.ndarray
-    """Tokens of each example, int64, shape (examples,)."""
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example, int64, shape (examples,)."""
+        ...
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
         """Keyword arguments of the model for these examples, padded to the longest of them."""
@@ -37,14 +39,14 @@ class TokenizedSplit:
         ids: int32, shape (tokens,).
         type_ids: token types, int8, shape (tokens,), where the encoder has them.
         offsets: int64, shape (examples + 1,).
-        truncated: how many examples lost tokens to ``max_length``.
+        full_lengths: tokens each example would have without ``max_length``, int64, shape (examples,).
     """
 
     ids: np.ndarray
     type_ids: np.ndarray | None
     offsets: np.ndarray
+    full_lengths: np.ndarray
     pad_id: int
-    truncated: int
 
     @property
     def lengths(self) -> np.ndarray:
@@ -68,15 +70,19 @@ def tokenize(examples: pa.Table, tokenizer: Any, max_length: int) -> TokenizedSp
     first = examples["premise"].to_pylist()
     pair = () if examples["hypothesis"].null_count == len(examples) else (examples["hypothesis"].to_pylist(),)
     encoded = tokenizer(first, *pair, truncation="longest_first", max_length=max_length, return_attention_mask=False)
-    ids = encoded["input_ids"]
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
-    type_ids = encoded.get("token_type_ids")
+    ids, type_ids = encoded["input_ids"], encoded.get("token_type_ids")
+    lengths = np.array([len(row) for row in ids], np.int64)
+    cut = [index for index, encoding in enumerate(encoded.encodings) if encoding.overflowing]
+    full_lengths = lengths.copy()
+    if cut:
+        whole = tokenizer(*([column[index] for index in cut] for column in (first, *pair)), verbose=False)["input_ids"]
+        full_lengths[cut] = [len(row) for row in whole]
     return TokenizedSplit(
         ids=_flat(ids, np.int32),
         type_ids=None if type_ids is None else _flat(type_ids, np.int8),
-        offsets=offsets,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        full_lengths=full_lengths,
         pad_id=tokenizer.pad_token_id,
-        truncated=sum(bool(encoding.overflowing) for encoding in encoded.encodings),
     )
 
 
@@ -86,24 +92,22 @@ def _flat(rows: Sequence[Sequence[int]], dtype: type) -> np.ndarray:
 
 def write_tokens(path: Path, split: TokenizedSplit) -> None:
     """Keep a tokenised split as an Arrow file, atomically."""
-    columns = {"ids": split.ids} | ({} if split.type_ids is None else {"type_ids": split.type_ids})
-    table = pa.table(
-        {name: pa.LargeListArray.from_arrays(split.offsets, pa.array(values)) for name, values in columns.items()}
-    )
-    about = {"pad_id": str(split.pad_id), "truncated": str(split.truncated)}
-    write_table(path, table.replace_schema_metadata(about))
+    ragged = {"ids": split.ids} | ({} if split.type_ids is None else {"type_ids": split.type_ids})
+    columns = {name: pa.LargeListArray.from_arrays(split.offsets, pa.array(values)) for name, values in ragged.items()}
+    table = pa.table(columns | {"full_lengths": pa.array(split.full_lengths)})
+    write_table(path, table.replace_schema_metadata({"pad_id": str(split.pad_id)}))
 
 
 def read_tokens(path: Path) -> TokenizedSplit:
     """Read what :func:`write_tokens` kept."""
     table = read_table(path).combine_chunks()
     columns = {name: table[name].chunk(0) for name in table.column_names}
-    about = {key.decode(): int(value) for key, value in table.schema.metadata.items()}
     return TokenizedSplit(
         ids=columns["ids"].values.to_numpy(),
         type_ids=columns["type_ids"].values.to_numpy() if "type_ids" in columns else None,
         offsets=columns["ids"].offsets.to_numpy(),
-        **about,
+        full_lengths=columns["full_lengths"].to_numpy(),
+        pad_id=int(table.schema.metadata[b"pad_id"]),
     )
 
 

@@ -141,7 +141,7 @@ def build_classifier(
     *,
     seed: int,
     head_dropout: float | None = None,
-    attention: str = "eager",
+    attention: str | None = None,
 ) -> Anatomy:
     """Load an encoder with a new head and let the strategy choose what trains.
 
@@ -151,7 +151,7 @@ def build_classifier(
         strategy: what trains.
         seed: decides the head's (and adapters') initial values; torch's global generator is set to it.
         head_dropout: probability for the head's dropout; None keeps the encoder's own.
-        attention: transformers' attention implementation.
+        attention: transformers' attention implementation; None for the family's own choice.
 
     Raises:
         EncoderError: the encoder cannot be had.

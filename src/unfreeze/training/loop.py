@@ -89,15 +89,15 @@ class Trainer:
     compute: Compute
     run: RunDir
     kept: Mapping[str, torch.Tensor]
-    report: Report = field(default=lambda row: None)
+    report: Report = field(default=lambda _: None)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.trained = self.anatomy.trainable()
         self.targets = torch.from_numpy(self.gold["train"]).to(self.compute.device)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.trained, recipe.weight_decay), lr=recipe.learning_rate, fused=True
-        )
+        assert recipe.learning_rate is not None
+        groups = parameter_groups(self.trained, recipe.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
         steps_per_epoch = math.ceil(len(self.inputs["train"].lengths) / recipe.batch_size)
         self.steps = steps_per_epoch * recipe.epochs
         self.log_every = max(1, steps_per_epoch // POINTS_PER_EPOCH)
@@ -160,7 +160,7 @@ class Trainer:
             with self.compute.autocast():
                 logits = self.model(**inputs).logits
             loss = F.cross_entropy(logits.float(), self.targets[part], reduction="sum")
-            (loss / len(batch)).backward()
+            torch.autograd.backward(loss / len(batch))
             loss_sum += loss.detach()
         if self.recipe.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.max_grad_norm)

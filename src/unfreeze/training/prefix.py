@@ -24,15 +24,17 @@ from unfreeze.training.batching import Inputs, evaluation_batches
 from unfreeze.training.device import Compute
 
 # bf16 has no numpy type; the bits travel as uint16.
-_STORED = {torch.bfloat16: np.dtype(np.uint16), torch.float32: np.dtype(np.float32)}
+_STORED: dict[torch.dtype, np.dtype[Any]] = {torch.bfloat16: np.dtype(np.uint16), torch.float32: np.dtype(np.float32)}
 EVALUATION_TOKENS = 8192
 
 
 class _Given(nn.Module):
     """Stands in for the embeddings: hands on the states it is given."""
 
-    def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> torch.Tensor:
-        return inputs_embeds
+    def forward(self, *given: Any, **named: Any) -> torch.Tensor:
+        # DistilBERT passes them by position, after the token ids that are None here.
+        states: torch.Tensor = named["inputs_embeds"] if named else next(value for value in given if value is not None)
+        return states
 
 
 class _Same(nn.Module):
