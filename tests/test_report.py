@@ -118,10 +118,11 @@ def test_numbers_have_few_digits_and_units():
         "0.25",
     ]
     assert [size(300_000_000), size(512)] == ["286\u202fMiB", "512\u202fB"]
-    assert [seconds(0.5), seconds(12.34), seconds(75), seconds(7500)] == [
+    assert [seconds(0.5), seconds(12.34), seconds(75), seconds(120), seconds(7500)] == [
         "0.5\u202fs",
         "12.3\u202fs",
         "1\u202fmin 15\u202fs",
+        "2\u202fmin",
         "2\u202fh 5\u202fmin",
     ]
     assert count(1234567) == "1\u202f234\u202f567"

@@ -1,6 +1,7 @@
 "use strict";
 
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const NARROW = 560; // pixels
 const drawn = new Set();
 
 // Plots take the page's colours: they are drawn on nothing, with its ink and its lines.
@@ -28,6 +29,12 @@ function draw(holder) {
   const save = make("button", { type: "button" }, "CSV");
   save.addEventListener("click", () => download(name, csv));
   holder.querySelector(".controls").append(...choosers, save);
+  if (canvas.clientWidth < NARROW && layout.showlegend !== false) {
+    // A legend has one entry a line here; the plot keeps its height below it.
+    const entries = plot.data.filter(({ showlegend, visible }) => showlegend !== false && visible !== false).length;
+    layout.height += entries > 1 ? 19 * entries : 0;
+    canvas.style.height = `${layout.height}px`;
+  }
   layout.font = { family: getComputedStyle(document.body).fontFamily, size: 12 };
   Plotly.newPlot(canvas, plot.data, layout, CONFIG).then(() => Plotly.relayout(canvas, theme(canvas.layout)));
 }

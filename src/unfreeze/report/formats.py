@@ -40,9 +40,8 @@ def seconds(value: float | None) -> str:
     if value < 60:
         return f"{value:.3g}{THIN}s"
     minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes}{THIN}min {rest}{THIN}s"
-    return f"{minutes // 60}{THIN}h {minutes % 60}{THIN}min"
+    parts = ((minutes, "min"), (rest, "s")) if minutes < 60 else ((minutes // 60, "h"), (minutes % 60, "min"))
+    return " ".join(f"{number}{THIN}{unit}" for number, unit in parts if number)
 
 
 def anything(value: Any) -> str:

@@ -24,6 +24,7 @@ COSTS: tuple[tuple[str, str, str, Callable[[float | None], str]], ...] = (
 )
 
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+LEGEND = 14  # strategies above which a legend would hide the plot; pointing at one names it
 
 
 def trade_off(leaderboard: Sequence[Row]) -> Figure:
@@ -35,6 +36,7 @@ def trade_off(leaderboard: Sequence[Row]) -> Figure:
     axes = [axis for axis in COSTS if all(row[axis[1]].get(axis[2]) is not None for row in leaderboard)]
     names = _names(leaderboard)
     plot = blank(460, yaxis={"title": "Test accuracy", "tickformat": ".0%"}, xaxis={"type": "log"})
+    plot.update_layout(showlegend=len(leaderboard) <= LEGEND)
     plot.add_traces(_points(leaderboard, names))
     plot.add_trace(
         go.Scatter(mode="lines", line={"color": "#999999", "dash": "dot"}, name="nothing beats these", hoverinfo="skip")

@@ -30,6 +30,7 @@ Row = dict[str, Any]
 Parts = Sequence[tuple[str, np.ndarray]]
 
 NAMED_LABELS = len(COLOURS) - 1  # further classes are drawn as one, in the last colour
+GAP_LABELS = 12  # classes, those with most mistakes, whose gaps can be looked at one by one
 SETS, COMBINATIONS = 8, 24  # what fits an overlap plot on one screen
 
 
@@ -66,7 +67,7 @@ def mistake_labels(runs: Sequence[Row], answers: Mapping[str, Answers], labels: 
                 hovertemplate="%{x:.1%} (%{customdata})",
             )
             plot.add_trace(bar, 1, side + 1)
-    plot.update_xaxes(tickformat=".0%", range=[0, 1])
+    plot.update_xaxes(tickformat=".0%", range=[0, 1], tickvals=[0, 0.5], tickangle=0)
     plot.update_yaxes(autorange="reversed", type="category", automargin=True)
     plot.update_layout(legend={"y": -30 / plot.layout.height, "yanchor": "top"}, margin={"t": 30, "b": 80})
     table = pa.table(
@@ -103,7 +104,9 @@ def probability_gaps(runs: Sequence[Row], answers: Mapping[str, Answers], labels
         showlegend=False,
     )
     choices: list[tuple[str, int | None]] = [("Every gold class", None)]
-    choices += [(f"Gold: {label}", index) for index, label in enumerate(labels)]
+    missed = np.sum([mistake_counts(answers[row["run_id"]], len(labels))[0] for row in runs], axis=0)
+    offered = np.sort(np.argsort(-missed, kind="stable")[:GAP_LABELS])
+    choices += [(f"Gold: {labels[index]}", int(index)) for index in offered]
     found: list[Row] = []
     for title, label in choices:
         for row, name in zip(runs, names, strict=True):

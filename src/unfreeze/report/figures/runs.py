@@ -93,10 +93,9 @@ def confusion(runs: Sequence[Row], labels: Sequence[str]) -> Figure:
     """
     names = [plain(label) for label in labels]
     side = max(320, min(900, 90 + 22 * len(labels)))
-    axis = {"type": "category", "showgrid": False}
+    axis = {"type": "category", "showgrid": False, "automargin": True}
     plot = blank(
         side if len(labels) > CELL_TEXT_LABELS else 420,
-        margin={"l": 120, "r": 20, "t": 20, "b": 80},
         xaxis={**axis, "title": "Predicted"},
         yaxis={**axis, "title": "Gold", "autorange": "reversed"},
     )
@@ -125,15 +124,15 @@ def confusion(runs: Sequence[Row], labels: Sequence[str]) -> Figure:
 
 
 def _cells(runs: Sequence[Row], labels: Sequence[str]) -> pa.Table:
-    classes, count = list(labels), len(labels)
-    return pa.table(
-        {
-            "run_id": [row["run_id"] for row in runs for _ in range(count * count)],
-            "gold": [gold for _ in runs for gold in classes for _ in classes],
-            "predicted": [predicted for _ in runs for _ in classes for predicted in classes],
-            "count": [n for row in runs for line in row["metrics"]["test"]["confusion"] for n in line],
-        }
-    )
+    """Every cell that is not zero: with many classes nearly all are."""
+    cells = [
+        {"run_id": row["run_id"], "gold": gold, "predicted": predicted, "count": count}
+        for row in runs
+        for gold, line in zip(labels, row["metrics"]["test"]["confusion"], strict=True)
+        for predicted, count in zip(labels, line, strict=True)
+        if count
+    ]
+    return pa.Table.from_pylist(cells)
 
 
 def _most_confused(row: Row, labels: Sequence[str]) -> str:

@@ -1,0 +1,119 @@
+"""Numbers in figures, recomputed from the prediction tables with other libraries."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pyarrow.csv
+import pytest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from study_factory import Run, dataset, write_study
+from unfreeze.analysis.compare import pareto_front
+from unfreeze.report import figures
+from unfreeze.report.content import Content
+from unfreeze.report.figures import Figure
+from unfreeze.report.sections import Sections
+
+RUNS = [
+    *(Run("LoRA <b>r8", seed, range(3 * seed, 6 + seed), cost={"train_seconds": 100.0}) for seed in (0, 1)),
+    *(Run("head-only", seed, range(25 + seed), cost={"train_seconds": 10.0}) for seed in (0, 1)),
+]
+
+
+@pytest.fixture(scope="module")
+def sections(tmp_path_factory: pytest.TempPathFactory) -> Sections:
+    return Sections(Content(write_study(tmp_path_factory.mktemp("study"), RUNS)))
+
+
+def every_figure(sections: Sections) -> list[Figure]:
+    parts = (sections.answer, sections.data, sections.each_run, sections.mistakes, sections.words, sections.compute)
+    return [figure for part in parts for figure in part]
+
+
+def named(sections: Sections, name: str) -> Figure:
+    return next(figure for figure in every_figure(sections) if figure.name == name)
+
+
+def test_every_function_is_in_the_page_once_and_stands_alone(sections):
+    found = every_figure(sections)
+    assert len({figure.name for figure in found}) == len(found) == len(figures.__all__) - 1
+    for figure in found:
+        assert isinstance(figure.plot, go.Figure)
+        assert figure.reading.endswith(".")
+        assert pyarrow.csv.read_csv(io.BytesIO(figure.csv().encode())).num_rows == len(figure.table) > 0
+
+
+def test_labels_are_no_markup_in_plots(sections):
+    for figure in every_figure(sections):
+        assert "<b>r8" not in figure.plot.to_json()
+
+
+def test_confusion_agrees_with_scikit_learn(sections):
+    rows = named(sections, "confusion").table.to_pylist()
+    for row in sections.runs:
+        table = sections.content.predictions(row["run_id"])
+        counts = np.zeros((3, 3), int)
+        labels = sections.content.dataset.labels
+        for cell in rows:
+            if cell["run_id"] == row["run_id"]:
+                counts[labels.index(cell["gold"]), labels.index(cell["predicted"])] = cell["count"]
+        assert (counts == confusion_matrix(table["gold"].to_numpy(), table["predicted"].to_numpy())).all()
+
+
+def test_class_report_agrees_with_scikit_learn(sections):
+    table = sections.content.predictions(sections.runs[0]["run_id"])
+    scores = precision_recall_fscore_support(table["gold"].to_numpy(), table["predicted"].to_numpy())
+    shown = [row[2:] for row in sections.classes.rows[:3]]
+    np.testing.assert_allclose(np.array(shown, float), np.array(scores, float).T)
+
+
+def test_mistake_labels_are_those_of_the_mistakes(sections):
+    rows = [row for row in named(sections, "mistake-labels").table.to_pylist() if row["run_id"] == RUNS[0].run_id]
+    # Rows 0 to 5 are wrong: gold goes round the three labels twice, and each is answered with the next.
+    assert [row["gold_among_mistakes"] for row in rows] == [2, 2, 2]
+    assert [row["predicted_among_mistakes"] for row in rows] == [2, 2, 2]
+
+
+def test_sets_and_overlap_of_known_mistakes(sections):
+    combinations = {row["wrong_in"]: row["examples"] for row in named(sections, "mistake-sets").table.to_pylist()}
+    assert combinations == {"LoRA <b>r8 · seed 0; head-only · seed 0": 6, "head-only · seed 0": 19}
+    shares = named(sections, "mistake-overlap").table
+    assert shares["LoRA <b>r8 · seed 1"].to_pylist()[0] == pytest.approx(3 / 7)
+    assert "3 of 60 examples are wrong in every run" in named(sections, "mistake-overlap").reading
+
+
+def test_the_front_holds_what_nothing_beats():
+    assert pareto_front([3, 1, 2, 2], [0.9, 0.5, 0.4, 0.7]) == [1, 3, 0]
+    assert pareto_front([1, 1], [0.5, 0.6]) == [1]
+
+
+def test_the_trade_off_offers_only_what_was_measured(sections):
+    menu = named(sections, "trade-off").plot.layout.updatemenus[0]
+    assert [button.label for button in menu.buttons] == ["Train time", "Peak memory", "Trainable parameters"]
+    assert named(sections, "trade-off").table["train_seconds"].to_pylist() == [100, 10]
+
+
+def test_sure_mistakes_and_flips(sections):
+    headings = [label for label, _ in sections.sure_mistakes.columns]
+    assert headings == ["Run", "Premise", "Hypothesis", "Gold", "Predicted", "Confidence", "Wrong in (of 4 runs)"]
+    assert len(sections.sure_mistakes.rows) == 6 + 4 + 25 + 26
+    assert {row[6] for row in sections.sure_mistakes.rows[:3]} == {3}
+    assert sections.flips["counts"]["0-1"] == {
+        "both_right": 35,
+        "only_a": 19,
+        "only_b": 0,
+        "same_mistake": 6,
+        "other_mistake": 0,
+    }
+
+
+def test_single_texts_and_many_classes(tmp_path: Path):
+    labels = tuple(f"intent {i}" for i in range(40))
+    data = dataset(rows=200, labels=labels, pairs=False)
+    study = write_study(tmp_path, [Run("full", 0, range(0, 200, 3)), Run("lora", 0, range(0, 200, 2))], data)
+    sections = Sections(Content(study))
+    assert [label for label, _ in sections.sure_mistakes.columns][1] == "Text"
+    assert len(every_figure(sections)) == len(figures.__all__) - 1
+    assert "word overlap" not in named(sections, "slice-errors").table["slice"].to_pylist()
