@@ -18,6 +18,7 @@ from unfreeze.records import EXAMPLES, Dataset, predictions_table
 from unfreeze.studydir import StudyDir, write_json, write_table, write_text
 
 NLI = ("entailment", "neutral", "contradiction")
+FAILURE = {"type": "Diverged", "message": "the loss is not finite", "step": 7}
 COST = (
     *("train_seconds", "prefix_seconds", "evaluate_seconds", "pairs_per_second", "tokens_per_second"),
     *("peak_memory_bytes", "checkpoint_bytes", "flops", "energy_joules", "padding_share"),
@@ -86,13 +87,13 @@ def result(run: Run, data: Dataset, tables: dict[str, pa.Table]) -> dict[str, An
         "strategy": run.strategy,
         "seed": run.seed,
         "status": run.status,
-        "failure": None if finished else {"type": "Diverged", "message": "the loss is not finite", "step": 7},
-        "params": {"total": 22_714_755, "trainable": 149_379},
+        "failure": FAILURE if run.status in ("failed", "diverged") else None,
+        "params": {"total": 22_714_755, "trainable": 149_379} if finished else None,
         "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3},
         "metrics": {split: evaluate(table, data.labels) for split, table in tables.items()} if finished else None,
         "best_epoch": 2 if finished else None,
-        "cost": {**cost, **measured, **run.cost} if finished else cost,
-        "environment": {"device": "cpu", "machine": "x86_64"},
+        "cost": {**cost, **measured, **run.cost} if finished else None,
+        "environment": {"device": "cpu", "precision": "fp32", "threads": 2} if finished else None,
     }
 
 
@@ -115,7 +116,14 @@ def write_study(path: Path, runs: Sequence[Run], data: Dataset | None = None) ->
     write_text(study_dir.study_yaml, "name: handmade\nstrategies: [head-only]\n")
     write_json(study_dir.resolved, resolved(runs, data))
     write_json(study_dir.results_json, rows)
-    write_json(study_dir.comparison, compare(rows, tests.__getitem__, data.splits["test"]["group"].to_numpy()))
+    write_json(
+        study_dir.comparison,
+        compare(
+            [row for row in rows if row["status"] != "pending"],
+            tests.__getitem__,
+            data.splits["test"]["group"].to_numpy(),
+        ),
+    )
     return study_dir
 
 

@@ -53,9 +53,17 @@ def test_the_page_says_what_was_found(tmp_path):
         [Run("full", 0), Run("full", 1, range(3))],
         [Run("full"), Run("lora", status="diverged")],
         [Run("full", status="failed")],
+        [Run("full"), Run("lora", status="pending")],
         [Run("stuck", 0, range(45)), Run("stuck", 1, range(50))],
     ],
-    ids=["one run without a mistake", "one strategy", "a failed run", "only a failed run", "nothing learned"],
+    ids=[
+        "one run without a mistake",
+        "one strategy",
+        "a failed run",
+        "only a failed run",
+        "a run to come",
+        "nothing learned",
+    ],
 )
 def test_every_kind_of_study_renders(tmp_path, runs):
     html = page(tmp_path, runs)

@@ -175,8 +175,9 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> Row:
         ``only_a`` and ``only_b`` (counts of examples that one alone gets right) and the two-sided ``p``.
     """
     only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
-    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return {"only_a": only_a, "only_b": only_b, "p": p}
+    # An equal share is symmetric, so twice the smaller side is the exact two-sided test.
+    p = 2 * float(stats.binom.cdf(min(only_a, only_b), only_a + only_b, 0.5))
+    return {"only_a": only_a, "only_b": only_b, "p": min(p, 1.0)}
 
 
 def _mcnemar_by_seed(rows: list[Row], correct: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[Row]:

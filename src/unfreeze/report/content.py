@@ -58,8 +58,13 @@ class Content:
 
     @property
     def failed(self) -> list[Row]:
-        """The rows of runs that did not."""
-        return [row for row in self.results if row["status"] != "finished"]
+        """The rows of runs that failed or diverged."""
+        return [row for row in self.results if row["status"] in ("failed", "diverged")]
+
+    @property
+    def pending(self) -> list[Row]:
+        """The rows of runs that have not been run yet."""
+        return [row for row in self.results if row["status"] == "pending"]
 
     @cached_property
     def published(self) -> dict[str, Row]:
