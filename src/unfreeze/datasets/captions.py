@@ -27,7 +27,7 @@ from unfreeze.study import DataSpec
 LABELS = ("entailment", "neutral", "contradiction")
 OPPOSITE = {"entailment": "contradiction", "neutral": "neutral", "contradiction": "entailment"}
 NOISE = 0.025  # share of pairs that carry another label, as human annotation does
-COUPLES = 0.35  # share of scenes with two who do something to each other
+COUPLES = 0.2  # share of scenes with two who do something to each other
 
 # Facts that part ways at words of which one is in such a set and the other is not can both be true.
 COMPATIBLE = (("worker",), HEADGEAR, *((aim,) for aim in AIMS), *((mood,) for kind in MOODS.values() for mood in kind))
@@ -124,7 +124,7 @@ def _couple(rng: random.Random) -> dict[str, Fact]:
 
 def _some(slot: str, rng: random.Random) -> Fact:
     """Nothing, something general or, as often as nothing, something specific."""
-    options = AT_DEPTH.get((slot, pick(rng, (0, 0, 1, 2, 2))), [])
+    options = AT_DEPTH.get((slot, pick(rng, (0, 0, 0, 1, 2, 2, 2))), [])
     return pick(rng, options) if options else ()
 
 
@@ -133,10 +133,10 @@ def _hypothesis(facts: Facts, label: str, rng: random.Random) -> str:
     couple = "who1" in facts
     options: list[Fact] = []
     while not options:
-        slot, depth = pick(rng, [slot for slot in facts if not (couple and slot == "count")]), pick(rng, (1, 2))
+        slot, depth = pick(rng, [slot for slot in facts if not (couple and slot == "count")]), pick(rng, (1, 2, 2, 2))
         kind = slot.rstrip("01")
         # Of two, "the person is a boy" would not say which.
-        denied = rng.random() < 0.15 and not (couple and kind == "who")
+        denied = rng.random() < 0.08 and not (couple and kind == "who")
         swapped = slot == "deed" and rng.random() < 0.5
         target = OPPOSITE[label] if denied else label
         options = [path for path in AT_DEPTH[kind, depth] if _holds(facts[slot], path, target, swapped)]
@@ -169,7 +169,7 @@ def _around(facts: Facts, rng: random.Random) -> dict[str, Fact]:
     doing = "deed" if couple else "activity"
     told[doing] = _beginning(facts[doing], rng)
     details = [slot for slot, fact in facts.items() if fact and slot not in (*told, "aim")]
-    if details and rng.random() < 0.4:
+    if details and rng.random() < 0.2:
         detail = pick(rng, details)
         told[detail] = _beginning(facts[detail], rng, least=1)
     return told

@@ -51,17 +51,31 @@ def choose(name: str, there: Sequence[str], columns: Columns) -> Chosen:
     Raises:
         DataError: nothing there looks like a text or a label, and the user does not say.
     """
-    usual = {column.lower(): column for column in reversed(there)}
-    premise, hypothesis = columns.premise or columns.text, columns.hypothesis
-    if hypothesis and not premise:
-        raise DataError(f"{name}: data.columns names a hypothesis and no premise; name both")
-    if not premise:
-        pair = next((pair for pair in PAIRS if all(word in usual for word in pair)), None)
-        text = next((word for word in TEXTS if word in usual), None)
-        if not pair and not text:
-            raise DataError(f"{name}: {no_column('text', 'text', there)}; say which in data.columns")
-        premise, hypothesis = (usual[word] for word in pair) if pair else (usual[str(text)], None)
-    label = columns.label or next((usual[word] for word in LABELS if word in usual), None)
+    premise, hypothesis = choose_texts(name, there, columns)
+    label = columns.label or next((_usual(there)[word] for word in LABELS if word in _usual(there)), None)
     if not label:
         raise DataError(f"{name}: {no_column('label', 'label', there)}; say which in data.columns")
     return Chosen(premise=premise, hypothesis=hypothesis, label=label, group=columns.group)
+
+
+def choose_texts(name: str, there: Sequence[str], columns: Columns) -> tuple[str, str | None]:
+    """Settle which columns hold the texts: premise (or the single text) and, for pairs, hypothesis.
+
+    Raises:
+        DataError: nothing there looks like a text, and the user does not say.
+    """
+    premise, hypothesis = columns.premise or columns.text, columns.hypothesis
+    if hypothesis and not premise:
+        raise DataError(f"{name}: data.columns names a hypothesis and no premise; name both")
+    if premise:
+        return premise, hypothesis
+    usual = _usual(there)
+    pair = next((pair for pair in PAIRS if all(word in usual for word in pair)), None)
+    text = next((word for word in TEXTS if word in usual), None)
+    if not pair and not text:
+        raise DataError(f"{name}: {no_column('text', 'text', there)}; say which in data.columns")
+    return (usual[pair[0]], usual[pair[1]]) if pair else (usual[str(text)], None)
+
+
+def _usual(there: Sequence[str]) -> dict[str, str]:
+    return {column.lower(): column for column in reversed(there)}

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ import pyarrow.parquet
 
 from unfreeze.errors import DataError
 
+# A tab-separated cell that begins with a quotation mark and is not wholly quoted.
+BARE_QUOTE = re.compile(rb'(?:^|\t)"(?!(?:[^"]|"")*"(?:\t|\r?$))', re.MULTILINE)
 OPEN_QUOTE = "a quote is left open"
 NOT_UTF8 = "not UTF-8 text"
 
@@ -89,10 +92,8 @@ def read_content(name: str, content: bytes, columns: Sequence[str] | None = None
     elif ending == ".csv":
         rows = _read_delimited(name, content, ",", quoted=True)
     elif ending == ".tsv":
-        rows = _read_delimited(name, content, "\t", quoted=True)
-        # Spreadsheets quote tab-separated cells, corpora do not: a quote left open shows that this is a corpus.
-        if any(reason.endswith(OPEN_QUOTE) for _, reason in rows.faults):
-            rows = _read_delimited(name, content, "\t", quoted=False)
+        # Spreadsheets quote tab-separated cells, corpora do not.
+        rows = _read_delimited(name, content, "\t", quoted=not BARE_QUOTE.search(content))
     else:
         rows = _read_delimited(name, content, "\t", quoted=False)
     return _without_damaged(rows) if damaged else rows

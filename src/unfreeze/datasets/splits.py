@@ -32,6 +32,7 @@ def split_source(source: Source, spec: DataSpec) -> Dataset:
         DataError: the split asked for cannot be made, or leaves fewer than two classes to train on.
     """
     kind = spec.split or ("official" if len(source.splits) > 1 else GroupedSplit(grouped=SplitSizes()))
+    _labels(source.name, source.splits["train"], source.labels)  # one class, or nothing at all, cannot be cut
     source = replace(source, splits=_identified(source.splits))
     source = _official(source, spec.seed) if kind == "official" else _divided(source, kind, spec.seed)
     splits = dict(source.splits)
@@ -173,13 +174,12 @@ def _majority(unit: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
     units, codes = np.divmod(cells, labels)
     order = np.lexsort((codes, -sizes, units))
     _, first = np.unique(units[order], return_index=True)
-    most: np.ndarray = codes[order[first]]
-    return most
+    return codes[order[first]]
 
 
 def _quota(wanted: int, sizes: np.ndarray) -> np.ndarray:
     """Share ``wanted`` examples out over strata of these sizes by largest remainder, so that the sum is exact."""
     exact = wanted * sizes / sizes.sum()
-    quota = np.floor(exact).astype(np.int64)
+    quota: np.ndarray = np.floor(exact).astype(np.int64)
     quota[np.argsort(quota - exact, kind="stable")[: wanted - quota.sum()]] += 1
     return quota
