@@ -122,6 +122,13 @@ def test_identical_runs_and_one_group_only():
     assert (pair["interval"], pair["p_holm"], pair["decision"]) == (None, None, "undecided")
 
 
+def test_strategies_that_answer_alike_while_their_seeds_differ():
+    """No variance over items, some between seeds: degrees of freedom of zero once made the interval NaN."""
+    runs = [Run(name, seed, range(30 * seed, 30 * seed + 20 + seed)) for name in ("a", "b") for seed in (0, 1)]
+    (pair,) = comparison(runs)["pairs"]
+    assert (pair["difference"], pair["interval"], pair["p"], pair["decision"]) == (0, [0, 0], 1, "undecided")
+
+
 def test_encoders_are_named_where_there_are_several():
     found = comparison([Run("full", 0, range(9), "bert"), Run("full", 0, range(99), "minilm")])
     assert len(found["pairs"]) == 1

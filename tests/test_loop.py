@@ -40,6 +40,7 @@ def make_trainer(small, folder, path, strategy=("full", {}), seed=0, report=lamb
         anatomy=anatomy,
         depth=anatomy.prefix_depth(),
         inputs=tokens,
+        lengths=tokens["train"].lengths,
         gold=gold,
         recipe=Recipe(**({"learning_rate": 3e-3, "epochs": 2, "batch_size": 16} | recipe)),
         seed=seed,

@@ -163,9 +163,10 @@ def _interval(delta: float, variance: float, df: float) -> tuple[list[float] | N
     if not np.isfinite(variance):
         return None, None
     error = float(np.sqrt(variance))
+    if error == 0:  # runs that answer alike on every example
+        return [delta, delta], float(delta == 0)
     half = float(stats.t.ppf(1 - ALPHA / 2, df)) * error
-    p = 2 * float(stats.t.sf(abs(delta) / error, df)) if error > 0 else float(delta == 0)
-    return [delta - half, delta + half], p
+    return [delta - half, delta + half], 2 * float(stats.t.sf(abs(delta) / error, df))
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> Row:

@@ -92,7 +92,9 @@ def _train_and_evaluate(
     gold = {split: dataset.splits[split]["gold"].to_numpy().astype(np.int64) for split in SPLITS}
     reset_peak_memory(compute)
 
-    trainer = Trainer(model, anatomy, depth, inputs, gold, spec.recipe, spec.seed, compute, run, kept, report)
+    trainer = Trainer(
+        model, anatomy, depth, inputs, tokens["train"].lengths, gold, spec.recipe, spec.seed, compute, run, kept, report
+    )
     progress = trainer.train()
     started = time.perf_counter()
     metrics = {}

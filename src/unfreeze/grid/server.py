@@ -28,26 +28,26 @@ def main() -> None:
         if child == 0:
             _do(folder, line, channel)
         _, status = os.waitpid(child, 0)
-        channel.write(json.dumps({"kind": "exit", "code": os.waitstatus_to_exitcode(status)}) + "\n")
+        _write(channel, {"kind": "exit", "code": os.waitstatus_to_exitcode(status)})
 
 
 def _do(folder: str, line: str, channel: Any) -> None:
     """The child: do the job and end without the server's clean-up."""
-
-    def report(row: dict[str, Any]) -> None:
-        try:
-            channel.write(json.dumps(row) + "\n")
-        except BrokenPipeError:
-            os._exit(1)  # whoever watched is gone; the last whole epoch is on disk
-
     code = 1
     try:
-        run_job(folder, json.loads(line), report, own_process=True)
+        run_job(folder, json.loads(line), lambda row: _write(channel, row), own_process=True)
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(code)
+
+
+def _write(channel: Any, row: dict[str, Any]) -> None:
+    try:
+        channel.write(json.dumps(row) + "\n")
+    except BrokenPipeError:
+        os._exit(1)  # whoever watched is gone; the last whole epoch is on disk
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ class Trainer:
         anatomy: the whole classifier, whose trainable parameters ``model`` shares.
         depth: layers of the frozen prefix.
         inputs: ``train`` and ``validation``, in the form that ``model`` takes.
+        lengths: tokens of each training example, which decide what is batched together: the order must not depend
+            on whether the prefix is cached, where above the last layer one state stands for all tokens.
         gold: class indices of both, int64.
         recipe: complete, learning rate included.
         seed: decides order and dropout.
@@ -83,6 +85,7 @@ class Trainer:
     anatomy: Anatomy
     depth: int
     inputs: Mapping[str, Inputs]
+    lengths: np.ndarray
     gold: Mapping[str, np.ndarray]
     recipe: Recipe
     seed: int
@@ -98,7 +101,7 @@ class Trainer:
         assert recipe.learning_rate is not None
         groups = parameter_groups(self.trained, recipe.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-        steps_per_epoch = math.ceil(len(self.inputs["train"].lengths) / recipe.batch_size)
+        steps_per_epoch = math.ceil(len(self.lengths) / recipe.batch_size)
         self.steps = steps_per_epoch * recipe.epochs
         self.log_every = max(1, steps_per_epoch // POINTS_PER_EPOCH)
         self.schedule = get_scheduler(
@@ -129,7 +132,7 @@ class Trainer:
 
     def _train_epoch(self, progress: Progress) -> None:
         inputs, recipe = self.inputs["train"], self.recipe
-        batches = epoch_batches(inputs.lengths, recipe.batch_size, self.seed, progress.epoch)
+        batches = epoch_batches(self.lengths, recipe.batch_size, self.seed, progress.epoch)
         set_train_mode(self.model, self.anatomy, self.depth)
         started, loss_sum, seen, logged = time.perf_counter(), torch.zeros((), device=self.compute.device), 0, 0
         for number, batch in enumerate(batches, start=1):

@@ -1,0 +1,264 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from unfreeze.errors import DataError, StudyDirError, StudyError
+from unfreeze.grid import run as grid_run
+from unfreeze.grid.predictor import Predictor
+from unfreeze.grid.runner import collect, conclude, run_study
+from unfreeze.records import logits_array
+from unfreeze.study import load_study
+from unfreeze.studydir import StudyDir, read_table
+
+
+@pytest.fixture
+def study(tmp_path, tiny):
+    """A study file: three strategies, two seeds, on a small generated corpus."""
+    content = {
+        "name": "trial",
+        "data": {"dataset": "captions", "pairs": 240, "max_length": 48},
+        "encoders": [tiny()],
+        "strategies": ["head-only", {"partial": {"layers": 1}}, {"lora": {"rank": 2}}],
+        "recipe": {"epochs": 1, "batch_size": 16, "precision": "fp32"},
+        "seeds": [0, 1],
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def run(study, out, *overrides, executor="inline", watch=lambda row: None):
+    return run_study(study, out, overrides, executor=executor, watch=watch)
+
+
+def test_the_folder_is_what_the_design_says(study, tmp_path):
+    result = run(study, tmp_path / "out")
+    out = tmp_path / "out"
+    assert [row["status"] for row in result.rows] == ["finished"] * 6
+    for name in ("study.yaml", "resolved.json", "results.json", "results.csv", "comparison.json", "report.html"):
+        assert (out / name).stat().st_size > 0
+    assert len(list((out / "runs").iterdir())) == 6
+    for row in result.rows:
+        folder = out / "runs" / row["run_id"]
+        for name in ("spec.json", "history.jsonl", "result.json", "checkpoint/trained.safetensors"):
+            assert (folder / name).is_file()
+        assert not (folder / "checkpoint" / "resume.pt").exists()
+        assert set(row["cost"]) >= {"train_seconds", "prefix_seconds", "evaluate_seconds", "peak_memory_bytes", "flops"}
+        assert row["cost"]["energy_joules"] is None
+        test = read_table(folder / "predictions" / "test.arrow")
+        gold = StudyDir(out).read_dataset().splits["test"]["gold"]
+        assert test["gold"].equals(gold)
+        accuracy = np.mean(logits_array(test).argmax(axis=1) == gold.to_numpy())
+        assert row["metrics"]["test"]["accuracy"] == accuracy
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["run_id"] for r in rows] == [r["run_id"] for r in result.rows]
+    assert float(rows[0]["metrics.test.accuracy"]) == result.rows[0]["metrics"]["test"]["accuracy"]
+    assert load_study(out / "study.yaml") == load_study(study)
+
+
+def test_seeds_come_outermost_and_the_prefix_first(study, tmp_path):
+    rows, notes = [], []
+    run(study, tmp_path / "out", watch=lambda row: (notes if row["kind"] == "note" else rows).append(row))
+    order = [row["run_id"] for row in rows if row["kind"] == "finished"]
+    assert [run_id.split("--")[2] for run_id in order] == ["s0"] * 3 + ["s1"] * 3
+    assert len(notes) == 1, "one pass serves head-only and partial, both seeds"
+    assert "depth 2, 3" in notes[0]["message"]
+    finished = {row["strategy"]: row for row in rows if row["kind"] == "finished"}
+    assert finished["head-only"]["cost"]["prefix_seconds"] > 0
+    assert finished["head-only"]["environment"]["prefix_cached"]
+    assert finished["lora-r2-query-value"]["cost"]["prefix_seconds"] is None
+
+
+def test_a_second_run_trains_nothing(study, tmp_path):
+    run(study, tmp_path / "out")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "runs").rglob("*") if p.is_file()}
+    rows = []
+    run(study, tmp_path / "out", watch=rows.append)
+    assert [row["kind"] for row in rows] == ["grid"]
+    assert rows[0]["pending"] == []
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "runs").rglob("*") if p.is_file()}
+
+
+def test_a_grown_grid_keeps_what_it_has(study, tmp_path):
+    run(study, tmp_path / "out", "seeds=[0]")
+    rows = []
+    result = run(study, tmp_path / "out", watch=rows.append)
+    assert len(rows[0]["pending"]) == 3
+    assert len(result.rows) == 6
+
+
+def test_a_run_that_fails_leaves_the_others_and_shows(study, tmp_path, monkeypatch):
+    train = grid_run.Trainer.train
+
+    def fail(self):
+        if self.anatomy.prefix_depth() == 0 and self.seed == 0:
+            raise MemoryError("no room\nfor activations")
+        return train(self)
+
+    monkeypatch.setattr(grid_run.Trainer, "train", fail)
+    result = run(study, tmp_path / "out")
+    assert sorted(row["status"] for row in result.rows) == ["failed"] + ["finished"] * 5
+    failed = next(row for row in result.rows if row["status"] == "failed")
+    assert failed["failure"] == {"type": "MemoryError", "message": "no room for activations", "step": None}
+    assert "no room for activations" in (tmp_path / "out" / "report.html").read_text()
+    assert failed["run_id"] in (tmp_path / "out" / "results.csv").read_text()
+    assert result.comparison["failed"] == [failed["run_id"]]
+    monkeypatch.undo()
+    again = run(study, tmp_path / "out")
+    assert [row["status"] for row in again.rows] == ["finished"] * 6, "a failed run is tried again"
+
+
+def test_a_run_that_diverges(study, tmp_path):
+    result = run(study, tmp_path / "out", "strategies=[full]", "recipe.learning_rate=1e30", "recipe.max_grad_norm=null")
+    assert [row["status"] for row in result.rows] == ["diverged"] * 2
+    assert "lower the learning rate" in result.rows[0]["failure"]["message"]
+    assert result.rows[0]["failure"]["step"] is not None or result.rows[0]["failure"]["message"]
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_the_prefix_changes_nothing_but_time(study, tmp_path, monkeypatch):
+    cached = run(study, tmp_path / "cached", "strategies=[head-only, {partial: {layers: 1}}]", "recipe.head_dropout=0")
+    monkeypatch.setattr("unfreeze.grid.run.prefix_bytes", lambda *_: 10**18)
+    notes = []
+    live = run(
+        study,
+        tmp_path / "live",
+        "strategies=[head-only, {partial: {layers: 1}}]",
+        "recipe.head_dropout=0",
+        watch=lambda row: notes.append(row["message"]) if row["kind"] == "note" else None,
+    )
+    assert any("frozen prefix not kept: 1000000000.0 GB needed" in note for note in notes)
+    assert not (tmp_path / "live" / "cache" / "prefix").exists()
+    for with_cache, without in zip(cached.rows, live.rows, strict=True):
+        assert with_cache["run_id"] == without["run_id"]
+        assert without["cost"]["prefix_seconds"] is None
+        if "head-only" in with_cache["run_id"]:  # no dropout above the prefix: the very same steps
+            assert with_cache["metrics"]["test"]["loss"] == pytest.approx(without["metrics"]["test"]["loss"], abs=1e-5)
+
+
+def test_a_folder_of_another_study(study, tmp_path):
+    run(study, tmp_path / "out", "strategies=[head-only]", "seeds=[0]")
+    with pytest.raises(StudyDirError, match="belongs to the study 'trial', not 'other'"):
+        run(study, tmp_path / "out", "name=other")
+    with pytest.raises(StudyDirError, match="trained on other data"):
+        run(study, tmp_path / "out", "data.seed=5")
+
+
+def test_a_folder_that_is_something_else(study, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with pytest.raises(StudyDirError, match="is not empty and not a study folder"):
+        run(study, tmp_path / "photos")
+    with pytest.raises(StudyDirError, match="not a study folder"):
+        StudyDir.existing(tmp_path / "photos")
+
+
+def test_everything_wrong_is_said_at_once(study, tmp_path):
+    strategies = "strategies=[{partial: {layers: 9}}, {lora: {targets: [querry]}}]"
+    with pytest.raises(StudyError) as caught:
+        run(study, tmp_path / "out", strategies, "data.max_length=500")
+    assert caught.value.problems == (next(p for p in caught.value.problems if "data.max_length: 500" in p),)
+    with pytest.raises(StudyError) as caught:
+        run(study, tmp_path / "out", strategies)
+    assert ["9 asked for" in caught.value.problems[0], "querry" in caught.value.problems[1]] == [True, True]
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_data_ends_before_the_folder_is_made(study, tmp_path):
+    with pytest.raises(DataError, match="nowhere.csv"):
+        run(study, tmp_path / "out", "data={dataset: files, path: nowhere.csv}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_predictions_of_a_saved_run(study, tmp_path):
+    result = run(study, tmp_path / "out", "seeds=[0]")
+    test = StudyDir(tmp_path / "out").read_dataset().splits["test"]
+    for row in result.rows:
+        folder = tmp_path / "out" / "runs" / row["run_id"]
+        found = Predictor(folder).logits(test["premise"].to_pylist(), test["hypothesis"].to_pylist())
+        kept = logits_array(read_table(folder / "predictions" / "test.arrow"))
+        assert np.abs(found - kept).max() < 1e-5
+        with pytest.raises(StudyError, match="classifies pairs"):
+            Predictor(folder).logits(["a man sleeps"])
+        with pytest.raises(StudyError, match="row 2: an empty text"):
+            Predictor(folder).logits(["a", " "], ["b", "c"])
+    with pytest.raises(StudyDirError, match="not a finished run"):
+        Predictor(tmp_path / "out")
+
+
+def test_two_entries_of_one_strategy_are_told_apart(study, tmp_path):
+    strategies = "strategies=[{full: {}, recipe: {learning_rate: 1e-4}}, {full: {}, recipe: {learning_rate: 1e-3}}]"
+    result = run(study, tmp_path / "out", strategies, "seeds=[0]")
+    assert [row["strategy"] for row in result.rows] == ["full (learning_rate 0.0001)", "full (learning_rate 0.001)"]
+
+
+def worker(study, out):
+    code = "import sys; from unfreeze import run_study; run_study(*sys.argv[1:])"
+    return subprocess.Popen([sys.executable, "-c", code, str(study), str(out)], start_new_session=True)
+
+
+def test_fresh_processes_and_a_kill_in_the_middle(study, tmp_path, monkeypatch):
+    """The whole program is killed as it trains; the same command goes on, and the results are those of a quiet run."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in this process: sums in another order round otherwise
+    overrides = yaml.safe_load(Path(study).read_text())
+    overrides["strategies"], overrides["seeds"] = ["head-only", "full"], [0]
+    overrides["recipe"]["epochs"] = 30
+    study.write_text(yaml.safe_dump(overrides))
+    out = tmp_path / "killed"
+    process = worker(study, out)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("runs/*--full--*/checkpoint/resume.pt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    rows = {row["run_id"]: row for row in collect(StudyDir(out))}
+    assert {row["status"] for row in rows.values()} == {"finished", "pending"}
+
+    watched = []
+    resumed = run(study, out, executor="local", watch=watched.append)
+    quiet = run(study, tmp_path / "quiet")
+    assert [row["status"] for row in resumed.rows] == ["finished"] * 2
+    first_epoch = next(row["epoch"] for row in watched if row["kind"] == "evaluation")
+    assert first_epoch > 1, "whole epochs are not run again"
+    for a, b in zip(resumed.rows, quiet.rows, strict=True):
+        assert a["metrics"] == b["metrics"]
+        assert a["cost"]["peak_memory_bytes"] > 10**8
+        assert b["cost"]["peak_memory_bytes"] is None
+
+
+def test_a_run_whose_process_is_killed_is_a_failed_run(study, tmp_path):
+    def kill(row):
+        if row["kind"] == "step" and "--full--" in row["run_id"]:
+            children = subprocess.run(["pgrep", "-f", f"unfreeze.grid.server {tmp_path}"], capture_output=True, text=True)
+            os.kill(max(map(int, children.stdout.split())), signal.SIGKILL)
+
+    strategies = "strategies=[{full: {}, recipe: {epochs: 500}}, head-only]"
+    result = run(study, tmp_path / "out", strategies, "seeds=[0]", executor="local", watch=kill)
+    assert [row["status"] for row in result.rows] == ["failed", "finished"]
+    assert "killed by the system" in result.rows[0]["failure"]["message"]
+
+
+def test_one_process_at_a_time(study, tmp_path):
+    with StudyDir(tmp_path / "out").lock(), pytest.raises(StudyDirError, match="another unfreeze is running here"):
+        run(study, tmp_path / "out")
+
+
+def test_a_report_can_be_written_again(study, tmp_path):
+    run(study, tmp_path / "out", "seeds=[0]")
+    (tmp_path / "out" / "report.html").unlink()
+    (tmp_path / "out" / "results.json").unlink()
+    again = conclude(StudyDir.existing(tmp_path / "out"))
+    assert again.report.is_file()
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == 3
