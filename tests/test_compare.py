@@ -99,6 +99,15 @@ def test_a_run_at_the_majority_share_has_not_learned():
     assert any(line.startswith("Not ranked: stuck") for line in found["verdict"])
 
 
+def test_the_fastest_within_noise_is_named_with_its_prefix_counted():
+    cost = {"train_seconds": 10.0, "prefix_seconds": 40.0}
+    found = comparison(
+        [Run("full", 0, range(30), cost={"train_seconds": 100.0}), Run("head-only", 0, range(33), cost=cost)]
+    )
+    assert found["strategies"][1]["alone_seconds"] == 50
+    assert any("head-only trains fastest, in 50 % of the time" in line for line in found["verdict"])
+
+
 def test_failed_runs_stand_apart():
     found = comparison([Run("full", 0, range(30)), Run("lora", 0, status="diverged")])
     assert [strategy["strategy"] for strategy in found["strategies"]] == ["full"]

@@ -53,15 +53,16 @@ class Evidence:
 
 def near_chance(evidence: Evidence) -> str | None:
     """UNF001: a run does no better than always answering the most frequent class."""
-    runs = [run for strategy in evidence.comparison["strategies"] for run in strategy["not_learned"]]
+    stuck = {run for strategy in evidence.comparison["strategies"] for run in strategy["not_learned"]}
+    runs = [_name(row) for row in evidence.finished if row["run_id"] in stuck]
     return f"No better than always answering the most frequent class: {_some(runs)}." if runs else None
 
 
 def uniform_loss(evidence: Evidence) -> str | None:
     """UNF002: a run's test loss is about ln K, that of a uniform guess."""
     uniform = math.log(evidence.labels)
-    losses = [(row["run_id"], row["metrics"]["test"]["loss"]) for row in evidence.finished]
-    runs = [run for run, loss in losses if abs(loss - uniform) < LOSS_MARGIN * uniform]
+    losses = [(_name(row), row["metrics"]["test"]["loss"]) for row in evidence.finished]
+    runs = [name for name, loss in losses if abs(loss - uniform) < LOSS_MARGIN * uniform]
     return f"Test loss is about ln {evidence.labels} = {uniform:.3f}, a uniform guess: {_some(runs)}." if runs else None
 
 
@@ -140,6 +141,10 @@ def run_checks(evidence: Evidence, mute: Sequence[str] = ()) -> list[Finding]:
     """Every warning that applies and is not muted, in order of its code."""
     sentences = [(code(check), check(evidence)) for check in CHECKS if code(check) not in mute]
     return [Finding(found, sentence) for found, sentence in sentences if sentence]
+
+
+def _name(row: Row) -> str:
+    return f"{row['strategy']} on {row['encoder']} (seed {row['seed']})"
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

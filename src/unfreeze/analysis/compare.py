@@ -66,16 +66,22 @@ def _describe(rows: list[Row], correct: np.ndarray, majority: float) -> Row:
             "min": float(values.min()),
             "max": float(values.max()),
         }
-    seconds = [row["cost"]["train_seconds"] for row in rows if row["cost"].get("train_seconds") is not None]
+    seconds = [alone for row in rows if (alone := alone_seconds(row["cost"])) is not None]
     return {
         "encoder": rows[0]["encoder"],
         "strategy": rows[0]["strategy"],
         "seeds": [row["seed"] for row in rows],
         "run_ids": [row["run_id"] for row in rows],
         **spreads,
-        "train_seconds": float(np.mean(seconds)) if seconds else None,
+        "alone_seconds": float(np.mean(seconds)) if seconds else None,
         "not_learned": [row["run_id"] for row, hits in zip(rows, correct, strict=True) if not learned(hits, majority)],
     }
+
+
+def alone_seconds(cost: Row) -> float | None:
+    """What training takes where no other run shares the frozen prefix; None where it was not measured."""
+    train = cost["train_seconds"]
+    return None if train is None else float(train + (cost["prefix_seconds"] or 0))
 
 
 def learned(correct: np.ndarray, majority: float) -> bool:
@@ -144,7 +150,7 @@ def difference(accuracy: np.ndarray, covariance: np.ndarray, a: np.ndarray, b: n
     """
     weights = np.zeros(len(accuracy))
     weights[a], weights[b] = 1 / len(a), -1 / len(b)
-    delta = float(weights @ accuracy)
+    delta = float(accuracy[a].mean() - accuracy[b].mean())
     # Rounding can make the variance of identical runs a little negative.
     variance = max(float(weights @ covariance @ weights), 0.0) if item_df else float("nan")
     spread = variance**2 / item_df if item_df else float("nan")

@@ -38,7 +38,7 @@ def _best(comparison: Row) -> list[str]:
         sentences.append(f"Within the noise of it: {names}; this study cannot tell which of them is better.")
     cheapest = _cheapest(strategies, [best, *noise])
     if cheapest not in (None, best):
-        share = strategies[cheapest]["train_seconds"] / strategies[best]["train_seconds"]
+        share = strategies[cheapest]["alone_seconds"] / strategies[best]["alone_seconds"]
         sentences.append(
             f"Of these, {_name(comparison, cheapest)} trains fastest, in {100 * share:.0f} % of the time of the best."
         )
@@ -75,10 +75,10 @@ def _against(comparison: Row, best: int, other: int) -> Row:
 
 
 def _cheapest(strategies: list[Row], among: list[int]) -> int | None:
-    timed = [index for index in among if strategies[index]["train_seconds"]]
+    timed = [index for index in among if strategies[index]["alone_seconds"]]
     if among[0] not in timed:
         return None
-    return min(timed, key=lambda index: strategies[index]["train_seconds"])
+    return min(timed, key=lambda index: strategies[index]["alone_seconds"])
 
 
 def _cautions(comparison: Row) -> list[str]:
