@@ -96,7 +96,7 @@ class Content:
                     "rank": len(rows) + 1 if index in self.comparison["ranking"] else None,
                     "tied": index in best or pair.get("decision") == "undecided",
                     "params": runs[0]["params"],
-                    "cost": {key: _mean([row["cost"].get(key) for row in runs]) for key in runs[0]["cost"]},
+                    "cost": {key: _mean([row["cost"][key] for row in runs]) for key in runs[0]["cost"]},
                     "published": next(
                         (self.published[r["run_id"]] for r in runs if r["run_id"] in self.published), None
                     ),

@@ -39,10 +39,14 @@ def learning_curves(runs: Sequence[Row], histories: Mapping[str, Sequence[Row]])
     """Loss, accuracy and learning rate over the epochs of every run.
 
     Args:
-        runs: rows with ``run_id``, ``encoder``, ``strategy`` and ``seed``.
+        runs: rows with ``run_id``, ``encoder``, ``strategy``, ``seed`` and ``best_epoch``.
         histories: the lines of ``history.jsonl`` by run id.
     """
-    plot = blank(420, xaxis={"title": "Epochs"}, yaxis={"title": CURVES[0][0], "tickformat": CURVES[0][3]})
+    plot = blank(
+        420,
+        xaxis={"title": "Epochs", "dtick": _epoch_tick(histories)},
+        yaxis={"title": CURVES[0][0], "tickformat": CURVES[0][3]},
+    )
     colours = colour_of(row["strategy"] for row in runs)
     labels = run_labels(runs)
     points: dict[str, list[Any]] = {"run": [], "curve": [], "epochs": [], "value": []}
@@ -79,9 +83,17 @@ def _steps_per_epoch(history: Sequence[Row]) -> float:
 
 
 def _still_rising(runs: Sequence[Row], histories: Mapping[str, Sequence[Row]]) -> str:
-    last = [[line["accuracy"] for line in histories[row["run_id"]] if line["kind"] == "evaluation"] for row in runs]
-    rising = sum(len(values) > 1 and values[-1] == max(values) > values[-2] for values in last)
-    return f"{rising} of {len(runs)} runs had their best validation accuracy at the last epoch."
+    rising = sum(row["best_epoch"] == max(_epochs(histories[row["run_id"]]), default=0) for row in runs)
+    return f"{rising} of {len(runs)} runs were best on validation at their last epoch."
+
+
+def _epochs(history: Sequence[Row]) -> list[int]:
+    return [line["epoch"] for line in history if line["kind"] == "evaluation"]
+
+
+def _epoch_tick(histories: Mapping[str, Sequence[Row]]) -> int:
+    """Whole epochs, ten at most."""
+    return 1 + max((max(_epochs(history), default=1) for history in histories.values()), default=1) // 10
 
 
 def confusion(runs: Sequence[Row], labels: Sequence[str]) -> Figure:
