@@ -6,7 +6,15 @@ import pytest
 from scipy import stats
 
 from study_factory import Run, dataset, predictions, result
-from unfreeze.analysis.compare import accuracy_covariance, compare, difference, holm, learned, mcnemar
+from unfreeze.analysis.compare import (
+    accuracy_covariance,
+    compare,
+    difference,
+    holm,
+    learned,
+    mcnemar,
+    pooled_seed_variance,
+)
 from unfreeze.records import Dataset
 
 
@@ -34,6 +42,20 @@ def test_a_clear_difference_is_decided_and_a_small_one_is_not():
     assert "full has the highest test accuracy: 90.0 %" in found["verdict"][0]
     assert any("head-only gives up 36.7 points" in line for line in found["verdict"])
     assert any(line.startswith("Within the noise of it: lora") for line in found["verdict"])
+
+
+def test_two_seeds_are_enough_for_a_gulf():
+    """With Welch's degrees of freedom alone, Holm's correction left 40 points undecided."""
+    close = [Run(name, seed, range(20 + 6 * seed)) for name in ("a", "b", "c") for seed in (0, 1)]
+    found = comparison(close + [Run("head-only", seed, range(120 + 30 * seed)) for seed in (0, 1)])
+    assert [pair["decision"] for pair in found["pairs"] if pair["b"] == 3] == ["better"] * 3
+
+
+def test_seed_variance_is_pooled_by_degrees_of_freedom():
+    accuracy = np.array([0.1, 0.3, 0.5, 0.6, 0.7, 0.9])
+    variance, df = pooled_seed_variance(accuracy, [np.array([0, 1]), np.array([2, 3, 4]), np.array([5])])
+    assert (variance, df) == (pytest.approx((0.02 + 2 * 0.01) / 3), 3)
+    assert pooled_seed_variance(accuracy, [np.array([5])]) == (0, 0)
 
 
 def test_mcnemar_agrees_with_an_exact_binomial_test():
@@ -65,9 +87,8 @@ def test_the_item_variance_is_what_a_bootstrap_over_groups_finds():
 def test_without_groups_and_seeds_the_interval_is_the_paired_t_interval():
     rng = np.random.default_rng(1)
     correct = rng.random((2, 400)) < [[0.8], [0.7]]
-    found = difference(
-        correct.mean(1), accuracy_covariance(correct, np.arange(400)), np.array([0]), np.array([1]), item_df=399
-    )
+    covariance = accuracy_covariance(correct, np.arange(400))
+    found = difference(correct.mean(1), covariance, np.array([0]), np.array([1]), item_df=399, pooled=(0, 0))
     test = stats.ttest_rel(correct[0].astype(float), correct[1].astype(float))
     assert found["p"] == pytest.approx(test.pvalue)
     assert found["interval"] == pytest.approx(list(test.confidence_interval()))
@@ -84,7 +105,8 @@ def test_intervals_cover_a_true_difference_of_nothing(seeds, seed_sd):
         correct = skill + rng.normal(size=400) + 0.4 * rng.normal(size=(2 * seeds, 400)) > 0
         covariance = accuracy_covariance(correct, np.arange(400))
         a, b = np.arange(seeds), np.arange(seeds, 2 * seeds)
-        low, high = difference(correct.mean(1), covariance, a, b, 399)["interval"]
+        pooled = pooled_seed_variance(correct.mean(1), [a, b])
+        low, high = difference(correct.mean(1), covariance, a, b, 399, pooled)["interval"]
         covered += low <= 0 <= high
     # Nominal is 285; 270 is four standard errors below it. Counting items alone would give far less for (2, 0.1).
     assert covered >= 270

@@ -102,6 +102,17 @@ def test_published_figures_stand_beside_ours(tmp_path):
     assert "0.4151" in html
 
 
+def test_the_readme_tells_the_same_story(tmp_path):
+    page(tmp_path, [*RUNS, Run("a|b <i>", 0, range(20)), Run("full", status="diverged")])
+    text = StudyDir(tmp_path).readme.read_text(encoding="utf-8")
+    assert text.startswith("# handmade\n\n- LoRA r8 has the highest test accuracy: 90.0 %")
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [line.count(" | ") for line in table] == [9] * 4
+    assert "a\\|b \\<i\\>" in text
+    assert "full on minilm, seed 0 diverged: the loss is not finite" in text
+    assert "`UNF008`" in text
+
+
 def test_a_folder_that_is_no_study(tmp_path):
     with pytest.raises(StudyDirError):
         write_report(StudyDir(tmp_path))

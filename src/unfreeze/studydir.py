@@ -168,6 +168,11 @@ class StudyDir:
         return self.path / "report.html"
 
     @property
+    def readme(self) -> Path:
+        """The report's story as Markdown, which a repository host renders."""
+        return self.path / "README.md"
+
+    @property
     def explore(self) -> Path:
         """What ``unfreeze explore`` shows, as JSON."""
         return self.path / "data" / "explore.json"

@@ -98,9 +98,10 @@ def learned(correct: np.ndarray, majority: float) -> bool:
 def _pairs(rows: list[Row], members: list[np.ndarray], correct: np.ndarray, clusters: np.ndarray) -> list[Row]:
     covariance = accuracy_covariance(correct, clusters)
     accuracy = correct.mean(axis=1)
+    pooled = pooled_seed_variance(accuracy, members)
     pairs = []
     for a, b in combinations(range(len(members)), 2):
-        pair = difference(accuracy, covariance, members[a], members[b], int(clusters.max()))
+        pair = difference(accuracy, covariance, members[a], members[b], int(clusters.max()), pooled)
         pairs.append({"a": a, "b": b, **pair, "mcnemar": _mcnemar_by_seed(rows, correct, members[a], members[b])})
     for pair, p_holm in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_holm"] = p_holm
@@ -129,13 +130,31 @@ def accuracy_covariance(correct: np.ndarray, clusters: np.ndarray) -> np.ndarray
     return np.asarray(deviations @ deviations.T / correct.shape[1] ** 2 * count / (count - 1))
 
 
-def difference(accuracy: np.ndarray, covariance: np.ndarray, a: np.ndarray, b: np.ndarray, item_df: int) -> Row:
+def pooled_seed_variance(accuracy: np.ndarray, members: Sequence[np.ndarray]) -> tuple[float, int]:
+    """How much accuracy varies between seeds of one strategy, averaged over strategies, and its degrees of freedom.
+
+    Args:
+        accuracy: shape (runs,).
+        members: for each strategy the indices of its runs.
+    """
+    replicated = [runs for runs in members if len(runs) > 1]
+    df = sum(len(runs) - 1 for runs in replicated)
+    return sum(float(accuracy[runs].var(ddof=1)) * (len(runs) - 1) for runs in replicated) / max(df, 1), df
+
+
+def difference(
+    accuracy: np.ndarray, covariance: np.ndarray, a: np.ndarray, b: np.ndarray, item_df: int, pooled: tuple[float, int]
+) -> Row:
     """Accuracy of runs ``a`` less that of runs ``b``, with an interval over test items and training seeds.
 
     Two variances add up: that of the seed means over test items (:func:`accuracy_covariance`) and that of each
-    mean over seeds. The spread between seeds on one test set also holds their disagreement on its items, which the
-    first already counts, so it is taken off (as in the analysis of readers and cases, Obuchowski and Rockette 1995).
-    Degrees of freedom follow Welch and Satterthwaite, so that two seeds give the wide interval they deserve.
+    mean over seeds. Two or three seeds say little about their own spread, so a strategy's is taken to be at least
+    that of all strategies together. It also holds the disagreement of seeds on these very test items, which the
+    first variance already counts and which is taken off (as in the analysis of readers and cases, Obuchowski and
+    Rockette 1995). Degrees of freedom follow Satterthwaite (1946).
+
+    Simulated with two to five seeds, 95 % intervals cover 95 to 98 % where seeds vary about alike, and 93 to 96 %
+    where they vary ten times more in one strategy than in another.
 
     Args:
         accuracy: shape (runs,).
@@ -143,6 +162,7 @@ def difference(accuracy: np.ndarray, covariance: np.ndarray, a: np.ndarray, b: n
         a: indices of one strategy's runs.
         b: indices of the other's.
         item_df: clusters of test items less one.
+        pooled: what :func:`pooled_seed_variance` says of all strategies.
 
     Returns:
         ``difference``, ``interval`` (95 %) and ``p`` (both null where no variance can be estimated) and
@@ -152,16 +172,18 @@ def difference(accuracy: np.ndarray, covariance: np.ndarray, a: np.ndarray, b: n
     weights[a], weights[b] = 1 / len(a), -1 / len(b)
     delta = float(accuracy[a].mean() - accuracy[b].mean())
     # Rounding can make the variance of identical runs a little negative.
-    variance = max(float(weights @ covariance @ weights), 0.0) if item_df else float("nan")
-    spread = variance**2 / item_df if item_df else float("nan")
+    over_items = max(float(weights @ covariance @ weights), 0.0) if item_df else float("nan")
     covers_seeds = len(a) > 1 and len(b) > 1
+    over_seeds = spread = 0.0
     for runs in (a, b) if covers_seeds else ():
-        seed_variance = float(accuracy[runs].var(ddof=1))
+        seed_variance = max(float(accuracy[runs].var(ddof=1)), pooled[0])
         own = covariance[np.ix_(runs, runs)]
         disagreement = np.diag(own).mean() - own[~np.eye(len(runs), dtype=bool)].mean()
-        variance += max(seed_variance - float(disagreement), 0.0) / len(runs)
-        spread += (seed_variance / len(runs)) ** 2 / (len(runs) - 1)
-    interval, p = _interval(delta, variance, variance**2 / spread if spread > 0 else np.inf)
+        over_seeds += max(seed_variance - float(disagreement), 0.0) / len(runs)
+        spread += seed_variance / len(runs)
+    variance = over_items + over_seeds
+    uncertainty = over_items**2 / max(item_df, 1) + spread**2 / max(pooled[1], 1)
+    interval, p = _interval(delta, variance, variance**2 / uncertainty if uncertainty > 0 else np.inf)
     return {"difference": delta, "interval": interval, "p": p, "covers_seeds": covers_seeds}
 
 

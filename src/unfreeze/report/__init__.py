@@ -18,10 +18,10 @@ from unfreeze.studydir import StudyDir, write_text
 
 
 def write_report(study_dir: StudyDir) -> Path:
-    """Render ``DIR/report.html`` from the files in the folder.
+    """Render ``DIR/report.html`` and ``DIR/README.md`` from the files in the folder.
 
     Args:
-        study_dir: a study whose runs have finished or failed.
+        study_dir: a study, all or some of whose runs have finished or failed.
 
     Returns:
         The page's path.
@@ -30,24 +30,30 @@ def write_report(study_dir: StudyDir) -> Path:
         StudyDirError: a file of the study is missing or damaged.
     """
     content = Content(study_dir)
-    # Texts of the data set stand in the page; nothing in them may ever be read as markup.
-    environment = Environment(
-        loader=PackageLoader("unfreeze.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS, figure_json=_figure_json)
-    page = environment.get_template("report.html.j2").render(
-        content=content,
-        sections=Sections(content),
+    study = {"content": content, "sections": Sections(content)}
+    templates = _templates()
+    page = templates.get_template("report.html.j2").render(
+        **study,
         style=_asset("style.css"),
         plotly=Markup(get_plotlyjs()),
         scripts=[_asset(name) for name in ("script.js", "tables.js", "figures.js")],
     )
     write_text(study_dir.report, page)
+    write_text(study_dir.readme, templates.get_template("readme.md.j2").render(**study))
     return study_dir.report
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("unfreeze.report", ""),
+        # Texts of the data stand in the page; nothing in them may ever be read as markup.
+        autoescape=lambda name: name is None or not name.endswith(".md.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS, figure_json=_figure_json)
+    return environment
 
 
 def _figure_json(figure: Figure) -> Markup:

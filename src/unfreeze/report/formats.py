@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 MISSING = "—"
@@ -53,6 +55,11 @@ def anything(value: Any) -> str:
     return count(value) if isinstance(value, int) else f"{value:.4g}"
 
 
+def markdown(text: object) -> str:
+    """Text that a Markdown reader shows as it is."""
+    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", str(text))
+
+
 def _scaled(value: float, base: int, prefixes: tuple[str, ...]) -> str:
     power = 0
     while abs(value) >= base and power < len(prefixes) - 1:
@@ -61,5 +68,6 @@ def _scaled(value: float, base: int, prefixes: tuple[str, ...]) -> str:
     return f"{value:.{digits}f}{THIN}{prefixes[power]}".rstrip(THIN)
 
 
-FILTERS = {"percent": percent, "decimal": decimal, "count": count, "short": short, "size": size}
-FILTERS |= {"seconds": seconds, "anything": anything}
+FILTERS: dict[str, Callable[..., str]] = {
+    function.__name__: function for function in (percent, decimal, count, short, size, seconds, anything, markdown)
+}
