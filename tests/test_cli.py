@@ -49,7 +49,15 @@ def done(study, tmp_path):
 def test_run_shows_progress_leaderboard_and_report(unfreeze, study, tmp_path):
     code, out, _ = unfreeze("run", study, "-o", tmp_path / "out")
     assert code == 0
-    for text in ("2 runs", "[1/2]", "head-only seed 0", "epoch 1: validation loss", "Leaderboard", "macro-F1", "pairs/s"):
+    for text in (
+        "2 runs",
+        "[1/2]",
+        "head-only seed 0",
+        "epoch 1: validation loss",
+        "Leaderboard",
+        "macro-F1",
+        "pairs/s",
+    ):
         assert text in out
     assert f"Report: {tmp_path}/out/report.html" in out.replace("\n", "")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -69,7 +77,16 @@ def test_a_failed_run_ends_with_1_and_a_user_s_fault_with_2(unfreeze, study, tmp
 def test_plan(unfreeze, study):
     code, out, _ = unfreeze("plan", study, "--set", "strategies=[head-only, {partial: {layers: 1}}, full]")
     assert code == 0
-    for text in ("3 runs", "partial-1", "3/3", "2/3", "0/3", "padding", "start from frozen states at depth 2, 3", "All together"):
+    for text in (
+        "3 runs",
+        "partial-1",
+        "3/3",
+        "2/3",
+        "0/3",
+        "padding",
+        "start from frozen states at depth 2, 3",
+        "All together",
+    ):
         assert text in out
 
 
@@ -120,11 +137,25 @@ def test_predict(unfreeze, done, tmp_path):
     code, _, _ = unfreeze("predict", run_dir, "--file", tmp_path / "pairs.csv", "-o", tmp_path / "p.csv")
     assert code == 0
     table = pyarrow.csv.read_csv(tmp_path / "p.csv")
-    assert table.column_names == ["sentence1", "sentence2", "note", "predicted", "p_entailment", "p_neutral", "p_contradiction"]
+    assert table.column_names == [
+        "sentence1",
+        "sentence2",
+        "note",
+        "predicted",
+        "p_entailment",
+        "p_neutral",
+        "p_contradiction",
+    ]
     assert table["predicted"][0].as_py() in ("entailment", "neutral", "contradiction")
     assert sum(table[name][0].as_py() for name in table.column_names[4:]) == pytest.approx(1)
     assert table["p_neutral"][1].as_py() is None
-    for wrong in ([], ["--text", "a"], ["--premise", "a"], ["--file", tmp_path / "none.csv"], ["--file", "x", "--text", "a"]):
+    for wrong in (
+        [],
+        ["--text", "a"],
+        ["--premise", "a"],
+        ["--file", tmp_path / "none.csv"],
+        ["--file", "x", "--text", "a"],
+    ):
         code, _, err = unfreeze("predict", run_dir, *wrong)
         assert code == 2
         assert len(err.splitlines()) == 1

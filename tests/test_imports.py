@@ -8,7 +8,7 @@ import unfreeze
 SOURCE = Path(unfreeze.__file__).parent
 HEAVY = ("torch", "transformers", "peft", "datasets", "sklearn", "scipy", "plotly", "pyarrow", "ray")
 
-# What each room may import besides itself; docs/design.md draws it.
+# What each room may import besides itself; docs/decisions.md says why where it is not the plan.
 ROOMS = {
     "errors": set(),
     "records": {"errors"},
@@ -38,7 +38,9 @@ def loaded(code):
 
 def test_the_package_and_its_help_are_light():
     assert loaded("import unfreeze, unfreeze.cli") == "[]"
-    assert loaded("import sys, unfreeze.cli as c\nsys.argv=['unfreeze','--help']\ntry: c.main()\nexcept SystemExit: pass").endswith("[]")
+    assert loaded(
+        "import sys, unfreeze.cli as c\nsys.argv=['unfreeze','--help']\ntry: c.main()\nexcept SystemExit: pass"
+    ).endswith("[]")
 
 
 def test_validation_and_reports_do_not_import_torch():

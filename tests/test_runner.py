@@ -175,7 +175,7 @@ def test_everything_wrong_is_said_at_once(study, tmp_path):
 
 
 def test_bad_data_ends_before_the_folder_is_made(study, tmp_path):
-    with pytest.raises(DataError, match="nowhere.csv"):
+    with pytest.raises(DataError, match=r"nowhere.csv"):
         run(study, tmp_path / "out", "data={dataset: files, path: nowhere.csv}")
     assert not (tmp_path / "out").exists()
 
@@ -241,7 +241,9 @@ def test_fresh_processes_and_a_kill_in_the_middle(study, tmp_path, monkeypatch):
 def test_a_run_whose_process_is_killed_is_a_failed_run(study, tmp_path):
     def kill(row):
         if row["kind"] == "step" and "--full--" in row["run_id"]:
-            children = subprocess.run(["pgrep", "-f", f"unfreeze.grid.server {tmp_path}"], capture_output=True, text=True)
+            children = subprocess.run(
+                ["pgrep", "-f", f"unfreeze.grid.server {tmp_path}"], capture_output=True, text=True
+            )
             os.kill(max(map(int, children.stdout.split())), signal.SIGKILL)
 
     strategies = "strategies=[{full: {}, recipe: {epochs: 500}}, head-only]"

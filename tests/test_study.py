@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from unfreeze.errors import StudyError
 from unfreeze.grid.plan import expand
@@ -104,7 +103,11 @@ def test_a_fault_says_where_and_what(write, override, message):
 
 
 def test_files_that_are_no_study(tmp_path):
-    for text, message in (("a: [", "not valid YAML"), ("- a", "a study is keys and values"), ("{}", "'strategies' is missing")):
+    for text, message in (
+        ("a: [", "not valid YAML"),
+        ("- a", "a study is keys and values"),
+        ("{}", "'strategies' is missing"),
+    ):
         (tmp_path / "s.yaml").write_text(text)
         with pytest.raises(StudyError, match=message):
             load_study(tmp_path / "s.yaml")
@@ -166,18 +169,10 @@ def test_the_example_files_are_studies(small):
         assert expand(load_study(path), small)
 
 
-def test_the_readme_s_study_is_a_study(small):
+def test_the_readme_s_study_is_a_study(write, small):
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    blocks = [block.split("```")[0] for block in readme.split("```yaml\n")[1:]]
-    assert blocks
-    for block in blocks:
-        assert yaml.safe_load(block)
-        path = Path(__file__).parent / "_readme.yaml"
-        path.write_text(block)
-        try:
-            assert expand(load_study(path), small)
-        finally:
-            path.unlink()
+    (block,) = (block.split("```")[0] for block in readme.split("```yaml\n")[1:])
+    assert expand(write(block), small)
 
 
 def test_slugs():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unfreeze.errors import StudyError, nearest
+from unfreeze.section import parse_section
 from unfreeze.strategies.base import Strategy
 from unfreeze.strategies.bitfit import BitFit
 from unfreeze.strategies.full import Full
@@ -12,7 +13,6 @@ from unfreeze.strategies.head_only import HeadOnly
 from unfreeze.strategies.ia3 import IA3
 from unfreeze.strategies.lora import LoRA
 from unfreeze.strategies.partial import Partial
-from unfreeze.section import parse_section
 
 STRATEGIES: tuple[type[Strategy], ...] = (BitFit, Full, HeadOnly, IA3, LoRA, Partial)
 

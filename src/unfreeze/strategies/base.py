@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from unfreeze.strategies.anatomy import Anatomy
 from unfreeze.section import Section
+from unfreeze.strategies.anatomy import Anatomy
 
 
 class Strategy(Section, ABC):
