@@ -130,6 +130,13 @@ def test_the_fastest_within_noise_is_named_with_its_prefix_counted():
     assert any("head-only trains fastest, in 50 % of the time" in line for line in found["verdict"])
 
 
+def test_what_less_time_buys():
+    times = {"full": (10, 100.0), "lora": (90, 120.0), "partial": (60, 40.0), "head-only": (150, 4.0)}
+    found = comparison([Run(name, 0, range(wrong), cost={"train_seconds": s}) for name, (wrong, s) in times.items()])
+    expected = "With less of its training time: partial reaches 80.0 % in 40 % and head-only reaches 50.0 % in 4 %."
+    assert expected in found["verdict"]
+
+
 def test_failed_runs_stand_apart():
     found = comparison([Run("full", 0, range(30)), Run("lora", 0, status="diverged")])
     assert [strategy["strategy"] for strategy in found["strategies"]] == ["full"]

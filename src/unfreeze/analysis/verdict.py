@@ -42,7 +42,27 @@ def _best(comparison: Row) -> list[str]:
         sentences.append(
             f"Of these, {_name(comparison, cheapest)} trains fastest, in {100 * share:.0f} % of the time of the best."
         )
+    sentences += _for_less(comparison, best, noise)
     return sentences + _losers(comparison, {other: pair for other, pair in against.items() if other not in noise})
+
+
+def _for_less(comparison: Row, best: int, noise: list[int]) -> list[str]:
+    """What a smaller budget of time buys: strategies that nothing faster beats."""
+    strategies = comparison["strategies"]
+    timed = [index for index in comparison["ranking"] if strategies[index]["alone_seconds"]]
+    if best not in timed:
+        return []
+    front: list[int] = []
+    for index in sorted(timed, key=lambda index: (strategies[index]["alone_seconds"], timed.index(index))):
+        if not front or timed.index(index) < timed.index(front[-1]):
+            front.append(index)
+    bought = [
+        f"{_name(comparison, index)} reaches {_percent(strategies[index]['accuracy']['mean'])} "
+        f"in {100 * strategies[index]['alone_seconds'] / strategies[best]['alone_seconds']:.0f} %"
+        for index in reversed(front)
+        if index != best and index not in noise
+    ]
+    return [f"With less of its training time: {_list(bought[:NAMED])}."] if bought else []
 
 
 def _losers(comparison: Row, against: dict[int, Row]) -> list[str]:

@@ -2,6 +2,7 @@
 
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 const NARROW = 560; // pixels
+const PAPER = 680; // pixels: what A4 and letter hold between their margins
 const drawn = new Set();
 
 // Plots take the page's colours: they are drawn on nothing, with its ink and its lines.
@@ -44,10 +45,10 @@ function decode(text) {
   return text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 }
 
-const recolour = (paper) =>
+const fit = (paper) =>
   drawn.forEach((holder) => {
     const canvas = holder.querySelector(".canvas");
-    Plotly.relayout(canvas, theme(canvas.layout, paper));
+    Plotly.relayout(canvas, { ...theme(canvas.layout, paper), width: paper ? PAPER : null, autosize: !paper });
   });
 
 const plots = document.querySelectorAll(".plot");
@@ -56,6 +57,6 @@ const watcher = new IntersectionObserver(
   { rootMargin: "600px" },
 );
 plots.forEach((holder) => watcher.observe(holder));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => recolour());
-addEventListener("beforeprint", () => (plots.forEach(draw), recolour(true)));
-addEventListener("afterprint", () => recolour());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => fit());
+addEventListener("beforeprint", () => (plots.forEach(draw), fit(true)));
+addEventListener("afterprint", () => fit());
