@@ -27,11 +27,21 @@ def test_a_path_that_is_not_there(name):
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.model_info", lambda *_, **__: (_ for _ in ()).throw(OSError("no\nroute"))
+    )
     with pytest.raises(
-        EncoderError, match="encoder 'nobody/nothing': neither a folder here nor to be had from the hub"
+        EncoderError, match=r"'nobody/nothing': no such folder here, and .* reached \(no route\); go online"
     ):
         encoder.load_config("nobody/nothing")
+
+
+def test_a_cached_copy_serves_where_the_hub_cannot_be_reached(monkeypatch, tiny):
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: (_ for _ in ()).throw(OSError("no route")))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: f"{tiny()}/config.json")
+    assert encoder.load_config("somebody/something").model_type == "bert"
+    encoder.locate.cache_clear()
+    encoder.load_config.cache_clear()
 
 
 def test_a_family_that_is_not_supported(tmp_path):
@@ -43,7 +53,7 @@ def test_a_family_that_is_not_supported(tmp_path):
 def test_a_folder_without_weights(tmp_path, tiny):
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((Path(tiny()) / name).read_bytes())
-    with pytest.raises(EncoderError, match="the folder cannot be loaded"):
+    with pytest.raises(EncoderError, match="cannot be loaded from /"):
         encoder.build_classifier(str(tmp_path), NLI, make_strategy("head-only", {}), seed=0)
 
 

@@ -60,6 +60,31 @@ def locate(name: str) -> str:
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise EncoderError(f"encoder '{name}': no such folder")
+    return _on_hub(name)
+
+
+def _on_hub(name: str) -> str:
+    """The id, or the folder of its cached copy where the hub cannot be reached.
+
+    The hub is asked once: transformers would ask for each of several files and retry each for half a minute.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(name, timeout=10)
+    except RepositoryNotFoundError:
+        raise EncoderError(
+            f"encoder '{name}': neither a folder here nor a model on the hub (or one that needs a login)"
+        ) from None
+    except Exception as error:  # the client library's own exceptions differ from version to version
+        cached = try_to_load_from_cache(name, "config.json")
+        if not isinstance(cached, str):
+            raise EncoderError(
+                f"encoder '{name}': no such folder here, and the Hugging Face hub cannot be reached "
+                f"({' '.join(str(error).split())}); go online, or give the path of a downloaded copy"
+            ) from None
+        return str(Path(cached).parent)
     return name
 
 
@@ -69,12 +94,7 @@ def _load(load: Any, name: str, **options: Any) -> Any:
         return load(locate(name), **options)
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if Path(locate(name)).is_dir():
-            raise EncoderError(f"encoder '{name}': the folder cannot be loaded: {reason}") from None
-        raise EncoderError(
-            f"encoder '{name}': neither a folder here nor to be had from the hub ({reason}); "
-            f"check the name and the network, or give the path of a downloaded copy"
-        ) from None
+        raise EncoderError(f"encoder '{name}': cannot be loaded from {locate(name)}: {reason}") from None
 
 
 @cache
