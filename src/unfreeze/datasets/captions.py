@@ -106,11 +106,11 @@ def _scene(rng: random.Random) -> Facts:
 
 
 def _couple(rng: random.Random) -> dict[str, Fact]:
-    """Two who cannot be taken for each other; an animal has neither mood nor outfit, and few things it can do."""
+    """Two who cannot be taken for each other; an animal has neither mood nor outfit, and few things that it can do."""
     facts = {"who0": pick(rng, PATHS["who"]), "who1": pick(rng, PATHS["who"]), "deed": _some("deed", rng)}
     while facts["who0"][: len(facts["who1"])] == facts["who1"][: len(facts["who0"])]:
         facts["who1"] = pick(rng, PATHS["who"])
-    while "animal" in (facts["who0"][0], facts["who1"][0]) and facts["deed"][:1] in PEOPLE_ONLY:
+    while not _able(facts["who0"], facts["deed"]):
         facts["deed"] = _some("deed", rng)
     for number in "01":
         if facts[f"who{number}"][0] == "person":
@@ -120,6 +120,10 @@ def _couple(rng: random.Random) -> dict[str, Fact]:
             alike = [path for path in AT_DEPTH["outfit", 2] if path[:1] == garment and path != facts["outfit0"]]
             facts[f"outfit{number}"] = pick(rng, alike) if alike else _some("outfit", rng)
     return facts
+
+
+def _able(who: Fact, deed: Fact) -> bool:
+    return who[0] == "person" or deed[:1] not in PEOPLE_ONLY
 
 
 def _some(slot: str, rng: random.Random) -> Fact:
@@ -133,15 +137,18 @@ def _hypothesis(facts: Facts, label: str, rng: random.Random) -> str:
     couple = "who1" in facts
     options: list[Fact] = []
     while not options:
-        slot, depth = pick(rng, [slot for slot in facts if not (couple and slot == "count")]), pick(rng, (1, 2, 2, 2))
+        slot = pick(rng, [slot for slot in facts if not (couple and slot == "count")])
+        depth = pick(rng, (1, 2, 2, 2))
         kind = slot.rstrip("01")
         # Of two, "the person is a boy" would not say which.
         denied = rng.random() < 0.08 and not (couple and kind == "who")
         swapped = slot == "deed" and rng.random() < 0.5
         target = OPPOSITE[label] if denied else label
         options = [path for path in AT_DEPTH[kind, depth] if _holds(facts[slot], path, target, swapped)]
-        if not couple and kind == "who":
-            options = [path for path in options if path in PEOPLE]
+        if kind == "who":
+            options = [path for path in options if path[0] == facts[slot][0]]
+        if kind == "deed":
+            options = [path for path in options if _able(facts["who1" if swapped else "who0"], path)]
     told = _around(facts, rng) | {slot: pick(rng, options)}
     if swapped:
         told = {key.translate(str.maketrans("01", "10")): fact for key, fact in told.items()}
