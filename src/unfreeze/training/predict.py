@@ -17,7 +17,7 @@ def predict(model: Any, inputs: Inputs, compute: Compute) -> np.ndarray:
     """Float32 logits of shape (examples, labels), in the order of ``inputs``; the model is left in eval mode."""
     model.eval()
     order, logits = [], []
-    for indices in evaluation_batches(inputs.lengths, EVALUATION_TOKENS):
+    for indices in evaluation_batches(inputs.lengths, EVALUATION_TOKENS[compute.device.type]):
         batch = {name: value.to(compute.device) for name, value in inputs.batch(indices).items()}
         with compute.autocast():
             logits.append(model(**batch).logits.float())

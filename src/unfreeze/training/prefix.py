@@ -25,7 +25,8 @@ from unfreeze.training.device import Compute
 
 # bf16 has no numpy type; the bits travel as uint16.
 _STORED: dict[torch.dtype, np.dtype[Any]] = {torch.bfloat16: np.dtype(np.uint16), torch.float32: np.dtype(np.float32)}
-EVALUATION_TOKENS = 8192
+# Padded tokens of an evaluation batch. On a CPU 2,048 predict as fast as 8,192 (365 pairs/s) in 140 MB less.
+EVALUATION_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 65536}
 
 
 class _Given(nn.Module):
@@ -162,7 +163,7 @@ def build_prefix(
     hooks = [stack[depth - 1].register_forward_hook(catch(depth)) for depth in depths]
     for split, inputs in splits.items():
         files = {depth: _SplitWriter(folder, anatomy, depth, split, inputs.lengths, compute.dtype) for depth in depths}
-        for indices in evaluation_batches(inputs.lengths, EVALUATION_TOKENS):
+        for indices in evaluation_batches(inputs.lengths, EVALUATION_TOKENS[compute.device.type]):
             batch = {name: value.to(compute.device) for name, value in inputs.batch(indices).items()}
             with compute.autocast():
                 encoder(**batch)
