@@ -95,9 +95,9 @@ class Watcher:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
     return table
 
 
@@ -107,22 +107,26 @@ def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]
     for row in rows:
         if row["status"] == "finished":
             groups.setdefault((row["encoder"], row["strategy"]), []).append(row)
-    columns = ("strategy", "seeds", "accuracy", "macro-F1", "trainable", "train", "peak memory", "pairs/s")
-    table = _table("Leaderboard (test, mean over seeds)", *columns)
+    heads = ("accuracy\n%", "macro-\nF1", "trainable\nparams", "train\nseconds", "peak\nmemory", "pairs/s")
+    most = max(map(len, groups.values()), default=0)
+    table = _table(
+        f"Leaderboard (test{f', mean of {most} seeds ± sd' if most > 1 else ', one seed'})", "strategy", *heads
+    )
     encoders = {encoder for encoder, _ in groups}
 
     def accuracy(group: Sequence[Row]) -> np.ndarray:
         return np.array([row["metrics"]["test"]["accuracy"] for row in group])
 
     for (encoder, strategy), group in sorted(groups.items(), key=lambda item: -accuracy(item[1]).mean()):
-        spread = f" ± {100 * accuracy(group).std(ddof=1):.2f}" if len(group) > 1 else ""
+        name = strategy if len(encoders) == 1 else f"{slug(encoder)} {strategy}"
+        train = _mean(group, "cost", "train_seconds")
+        spread = f" ± {100 * accuracy(group).std(ddof=1):.1f}" if len(group) > 1 else ""
         table.add_row(
-            strategy if len(encoders) == 1 else f"{encoder} {strategy}",
-            str(len(group)),
-            percent(accuracy(group).mean(), 2) + spread,
+            name if len(group) == most else f"{name} ({len(group)} of {most} seeds)",
+            f"{100 * accuracy(group).mean():.1f}{spread}",
             decimal(_mean(group, "metrics", "test", "macro_f1")),
             short(group[0]["params"]["trainable"]),
-            seconds(_mean(group, "cost", "train_seconds")),
+            decimal(train, 0 if train and train >= 10 else 1),
             size(_mean(group, "cost", "peak_memory_bytes")),
             count(_mean(group, "cost", "pairs_per_second")),
         )
@@ -202,17 +206,19 @@ def show_plan(console: Console, rows: Sequence[Row], sharing: Sequence[Row], not
         sharing: ``encoder``, ``depths``, ``runs`` (a count) and ``seconds``.
         notes: of the data and the encoders.
     """
-    columns = ("strategy", "seeds", "trainable", "frozen", "steps", "tokens", "padding", "memory ≈", "time ≈")
-    table = _table(f"{len(rows)} runs; steps, memory and time are each run's", *columns)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["run"].spec.encoder, row["run"].strategy), []).append(row)
+    heads = ("trainable", "total", "frozen\nlayers", "steps", "tokens", "padding", "memory\n≈", "time\n≈")
+    seeds = len({row["run"].spec.seed for row in rows})
+    table = _table(f"{len(rows)} runs, {seeds} seed{'s' * (seeds > 1)}; figures are each run's", "strategy", *heads)
+    encoders = {encoder for encoder, _ in groups}
     for (encoder, strategy), group in groups.items():
         shape, estimate = group[0]["shape"], group[0]["estimate"]
         table.add_row(
-            f"{slug(encoder)} {strategy}",
-            str(len(group)),
-            f"{count(shape.trainable)} of {short(shape.total)}",
+            strategy if len(encoders) == 1 else f"{slug(encoder)} {strategy}",
+            count(shape.trainable),
+            short(shape.total),
             f"{shape.depth}/{shape.layers}",
             count(estimate.steps),
             short(estimate.tokens),
