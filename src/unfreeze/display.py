@@ -50,7 +50,7 @@ class Watcher:
         getattr(self, f"_{row['kind']}")(row)
 
     def _grid(self, row: Row) -> None:
-        self.names = {run["run_id"]: f"{run['encoder']} {run['strategy']} seed {run['seed']}" for run in row["runs"]}
+        self.names = {run["run_id"]: _name(run) for run in row["runs"]}
         self.total = len(row["pending"])
         finished = len(row["runs"]) - self.total
         already = f", {finished} finished before" if finished else ""
@@ -101,6 +101,10 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+def _name(run: Row) -> str:
+    return f"{slug(run['encoder'])} {run['strategy']} seed {run['seed']}"
+
+
 def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]) -> None:
     """One line for each strategy of each encoder, best first, means over seeds; then runs that have no place in it."""
     groups: dict[tuple[str, str], list[Row]] = {}
@@ -139,8 +143,7 @@ def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]
     for row in rows:
         if row["status"] != "finished":
             why = row["failure"]["message"] if row["failure"] else "not run yet"
-            name = f"{row['encoder']} {row['strategy']} seed {row['seed']}"
-            console.print(f"[red]{row['status']}[/] {name}: {why}", highlight=False)
+            console.print(f"[red]{row['status']}[/] {_name(row)}: {why}", highlight=False)
     for note in notes:
         console.print(f"Note: {note}", highlight=False)
 
@@ -245,10 +248,9 @@ def show_status(console: Console, rows: Sequence[Row], path: Path) -> None:
     table = _table(str(path), "run", "status", "test accuracy", "epochs")
     colours = {"finished": "green", "failed": "red", "diverged": "red"}
     for row in rows:
-        name = f"{row['encoder']} {row['strategy']} seed {row['seed']}"
         metrics = row["metrics"] and row["metrics"]["test"]["accuracy"]
         status = f"[{colours.get(row['status'], 'dim')}]{row['status']}[/]"
-        table.add_row(name, status, percent(metrics, 2), str(row["epochs"] or MISSING))
+        table.add_row(_name(row), status, percent(metrics, 2), str(row["epochs"] or MISSING))
     console.print(table)
     for row in rows:
         if row["failure"]:

@@ -23,7 +23,7 @@ from unfreeze.strategies.anatomy import Anatomy
 from unfreeze.study import RunSpec, slug
 from unfreeze.studydir import RunDir, StudyDir, write_json, write_table
 from unfreeze.training.batching import Inputs, TokenizedSplit, read_tokens, tokenize, write_tokens
-from unfreeze.training.checkpoint import TRAINED, kept_parameters, load_trained
+from unfreeze.training.checkpoint import TRAINED, Progress, kept_parameters, load_trained
 from unfreeze.training.cost import peak_memory_bytes, reset_peak_memory
 from unfreeze.training.device import Compute, choose_compute
 from unfreeze.training.encoder import build_classifier, load_tokenizer
@@ -79,7 +79,6 @@ def _train_and_evaluate(
     dataset = study_dir.read_dataset()
     tokens = tokens_of(study_dir, dataset, spec.encoder, spec.max_length)
     anatomy = _classifier(spec, compute)
-    kept = kept_parameters(anatomy, strategy_of(spec))
     depth = anatomy.prefix_depth()
     prefix = prefix_folder(study_dir, spec.data_fingerprint, spec.encoder, spec.max_length, compute)
     shared_seconds = prefix_seconds(prefix, depth) if depth else None
@@ -89,23 +88,14 @@ def _train_and_evaluate(
     else:
         model = tail(anatomy, depth).to(compute.device)
         inputs = {s: open_prefix(prefix, anatomy, depth, s, tokens[s].lengths, compute.dtype) for s in SPLITS}
+    kept = kept_parameters(anatomy, strategy_of(spec))  # only now: moving to a device replaces the tensors
     gold = {split: dataset.splits[split]["gold"].to_numpy().astype(np.int64) for split in SPLITS}
+    lengths = tokens["train"].lengths
     reset_peak_memory(compute)
-
-    trainer = Trainer(
-        model, anatomy, depth, inputs, tokens["train"].lengths, gold, spec.recipe, spec.seed, compute, run, kept, report
-    )
+    trainer = Trainer(model, anatomy, depth, inputs, lengths, gold, spec.recipe, spec.seed, compute, run, kept, report)
     progress = trainer.train()
     started = time.perf_counter()
-    metrics = {}
-    for split in ("validation", "test"):
-        examples = dataset.splits[split]
-        logits = predict(model, inputs[split], compute)
-        table = predictions_table(examples["guid"], examples["gold"], logits)
-        write_table(run.predictions(split), table)
-        metrics[split] = evaluate(table, spec.labels)
-    assert progress.best is not None
-    train_tokens = progress.epoch * int(tokens["train"].lengths.sum())
+    metrics = _evaluate(run, spec, dataset, model, inputs, compute)
     return {
         "run_id": spec.run_id,
         "encoder": spec.encoder,
@@ -118,20 +108,17 @@ def _train_and_evaluate(
         },
         "recipe": spec.recipe.model_dump(mode="json"),
         "metrics": metrics,
-        "best_epoch": progress.best["epoch"],
+        "best_epoch": progress.best["epoch"] if progress.best else None,
         "epochs": progress.epoch,
         "steps": progress.step,
         "cost": {
-            "train_seconds": progress.seconds,
             "prefix_seconds": shared_seconds,
             "evaluate_seconds": progress.evaluate_seconds + time.perf_counter() - started,
-            "pairs_per_second": progress.pairs / progress.seconds,
-            "tokens_per_second": train_tokens / progress.seconds,
+            "tokens_per_second": progress.epoch * int(lengths.sum()) / progress.seconds,
             "peak_memory_bytes": peak_memory_bytes(compute, own_process),
             "checkpoint_bytes": (run.checkpoint / TRAINED).stat().st_size,
-            "flops": progress.flops * progress.tokens if progress.flops else None,
             "energy_joules": None,
-            "padding_share": 1 - progress.tokens / progress.padded_tokens,
+            **_training_cost(progress),
         },
         "environment": {
             "device": str(compute.device),
@@ -142,6 +129,28 @@ def _train_and_evaluate(
             "prefix_depth": depth,
             "prefix_cached": shared_seconds is not None,
         },
+    }
+
+
+def _evaluate(
+    run: RunDir, spec: RunSpec, dataset: Dataset, model: Any, inputs: Mapping[str, Inputs], compute: Compute
+) -> dict[str, Any]:
+    """Predict validation and test, keep the predictions, and score them."""
+    metrics = {}
+    for split in ("validation", "test"):
+        examples = dataset.splits[split]
+        table = predictions_table(examples["guid"], examples["gold"], predict(model, inputs[split], compute))
+        write_table(run.predictions(split), table)
+        metrics[split] = evaluate(table, spec.labels)
+    return metrics
+
+
+def _training_cost(progress: Progress) -> dict[str, float | None]:
+    return {
+        "train_seconds": progress.seconds,
+        "pairs_per_second": progress.pairs / progress.seconds,
+        "flops": progress.flops * progress.tokens if progress.flops else None,
+        "padding_share": 1 - progress.tokens / progress.padded_tokens,
     }
 
 
