@@ -39,8 +39,8 @@ def test_neither_hypothesis_nor_bag_of_words_gives_the_label_away(corpus):
 
 def test_same_seed_same_corpus_other_seed_another():
     # Known answer: every machine and version of Python makes the same corpus.
-    assert load_dataset(DataSpec(pairs=60)).fingerprint == "fee924a46362ead0"
-    assert load_dataset(DataSpec(pairs=60, seed=1)).fingerprint != "fee924a46362ead0"
+    assert load_dataset(DataSpec(pairs=60)).fingerprint == "b422ec13f1d43977"
+    assert load_dataset(DataSpec(pairs=60, seed=1)).fingerprint != "b422ec13f1d43977"
 
 
 def test_size_balance_and_split(corpus):

@@ -26,7 +26,7 @@ from unfreeze.study import DataSpec
 
 LABELS = ("entailment", "neutral", "contradiction")
 OPPOSITE = {"entailment": "contradiction", "neutral": "neutral", "contradiction": "entailment"}
-NOISE = 0.025  # share of pairs that carry another label, as human annotation does
+NOISE = 0.02  # share of pairs that carry another label, as human annotation does
 COUPLES = 0.05  # share of scenes with two who do something to each other
 
 # Facts that part ways at words of which one is in such a set and the other is not can both be true.
@@ -147,11 +147,11 @@ def _hypothesis(facts: Facts, label: str, about_detail: bool, rng: random.Random
         if rng.random() < 0.05:
             about_detail = not about_detail  # there may be nothing of the other kind to claim
         slots = [slot for slot in facts if (slot in MAIN) != about_detail and not (couple and slot == "count")]
-        slot = pick(rng, slots)
+        slot = pick(rng, [*slots, *(["activity"] * 4 if "activity" in slots else [])])
         depth = pick(rng, (1, 2, 2))
         kind = slot.rstrip("01")
         # Of two, "the person is a boy" would not say which.
-        denied = rng.random() < 0.08 and not (couple and kind == "who")
+        denied = rng.random() < 0.05 and not (couple and kind == "who")
         swapped = slot == "deed" and rng.random() < 0.5
         target = OPPOSITE[label] if denied else label
         options = [path for path in AT_DEPTH[kind, depth] if _holds(facts[slot], path, target, swapped)]
