@@ -54,6 +54,8 @@ def test_the_folder_is_what_the_design_says(study, tmp_path):
         assert not (folder / "checkpoint" / "resume.pt").exists()
         assert set(row["cost"]) >= {"train_seconds", "prefix_seconds", "evaluate_seconds", "peak_memory_bytes", "flops"}
         assert row["cost"]["energy_joules"] is None
+        assert row["environment"]["versions"]["torch"].startswith("2.")
+        assert row["environment"]["device"] == "cpu"
         test = read_table(folder / "predictions" / "test.arrow")
         gold = StudyDir(out).read_dataset().splits["test"]["gold"]
         assert test["gold"].equals(gold)

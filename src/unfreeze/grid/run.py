@@ -17,6 +17,7 @@ import torch
 
 from unfreeze.analysis.metrics import evaluate
 from unfreeze.errors import Diverged
+from unfreeze.grid.environment import environment
 from unfreeze.grid.plan import strategy_of
 from unfreeze.records import SPLITS, Dataset, predictions_table
 from unfreeze.strategies.anatomy import Anatomy
@@ -121,6 +122,7 @@ def _train_and_evaluate(
             **_training_cost(progress),
         },
         "environment": {
+            **environment(),
             "device": str(compute.device),
             "precision": compute.precision,
             "precision_reason": compute.reason,
