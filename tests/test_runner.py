@@ -156,6 +156,18 @@ def test_a_folder_of_another_study(study, tmp_path):
         run(study, tmp_path / "out", "data.seed=5")
 
 
+def test_a_start_that_is_interrupted_can_be_made_again(study, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for place in ("unfreeze.studydir.write_table", "unfreeze.grid.run.write_tokens", "unfreeze.grid.runner.explore"):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                run(study, tmp_path / "out", "seeds=[0]")
+    assert [row["status"] for row in run(study, tmp_path / "out", "seeds=[0]").rows] == ["finished"] * 3
+
+
 def test_a_folder_that_is_something_else(study, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()

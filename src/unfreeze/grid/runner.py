@@ -93,7 +93,7 @@ def check_folder(study_dir: StudyDir, study: Study) -> None:
             raise StudyDirError(
                 f"{study_dir.path}: belongs to the study '{owner}', not '{study.name}'; choose another folder"
             )
-    elif study_dir.path.is_dir() and any(entry.name not in (".lock", "data") for entry in study_dir.path.iterdir()):
+    elif study_dir.path.is_dir() and any(entry.name != ".lock" for entry in study_dir.path.iterdir()):
         raise StudyDirError(f"{study_dir.path}: is not empty and not a study folder; choose another one")
 
 
@@ -110,13 +110,6 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
     from unfreeze.grid.run import tokens_of
     from unfreeze.training.encoder import encoder_note
 
-    if study_dir.data_fingerprint() != dataset.fingerprint:
-        study_dir.write_dataset(dataset)
-    tokens = tokens_of(study_dir, dataset, study.encoders[0], study.data.max_length)
-    lengths = {split: rows.full_lengths for split, rows in tokens.items()}
-    found = explore(dataset, lengths, study.data.max_length)
-    write_json(study_dir.explore, found | {"tokenizer": study.encoders[0]})
-    write_text(study_dir.study_yaml, dump_study(study))
     notes = {encoder: note for encoder in study.encoders if (note := encoder_note(encoder))}
     resolved = {
         "name": study.name,
@@ -131,7 +124,15 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
         "runs": [run.as_json() for run in runs],
         "environment": environment(),
     }
+    # First of all: it marks the folder as this study's, so that a start that is interrupted can be made again.
     write_json(study_dir.resolved, resolved)
+    write_text(study_dir.study_yaml, dump_study(study))
+    if study_dir.data_fingerprint() != dataset.fingerprint:
+        study_dir.write_dataset(dataset)
+    tokens = tokens_of(study_dir, dataset, study.encoders[0], study.data.max_length)
+    lengths = {split: rows.full_lengths for split, rows in tokens.items()}
+    found = explore(dataset, lengths, study.data.max_length)
+    write_json(study_dir.explore, found | {"tokenizer": study.encoders[0]})
 
 
 def _jobs(study: Study, pending: Sequence[PlannedRun], known: dict[str, Shape]) -> Iterator[Row]:
