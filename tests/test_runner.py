@@ -124,7 +124,7 @@ def test_a_run_that_diverges(study, tmp_path):
     result = run(study, tmp_path / "out", "strategies=[full]", "recipe.learning_rate=1e30", "recipe.max_grad_norm=null")
     assert [row["status"] for row in result.rows] == ["diverged"] * 2
     assert "lower the learning rate" in result.rows[0]["failure"]["message"]
-    assert result.rows[0]["failure"]["step"] is not None or result.rows[0]["failure"]["message"]
+    assert result.rows[0]["failure"]["type"] == "Diverged"
     assert (tmp_path / "out" / "report.html").is_file()
 
 

@@ -114,7 +114,7 @@ def different_machines(evidence: Evidence) -> str | None:
     """UNF010: runs whose cost is compared were measured on different devices, threads or precisions."""
     differing = [
         key
-        for key in ("device", "machine", "cpu", "gpu", "precision", "threads")
+        for key in ("device", "cpu", "gpu", "precision", "threads")
         if len({str(row["environment"].get(key)) for row in evidence.finished}) > 1
     ]
     return f"Runs differ in {', '.join(differing)}: their times and memory do not compare." if differing else None
