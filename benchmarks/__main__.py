@@ -76,7 +76,7 @@ def peer(data: Dataset, splits: dict[str, TokenizedSplit], compute: Compute, str
 
 def ours(data: Dataset, tokens: dict[str, TokenizedSplit], compute: Compute, strategy: Strategy) -> float:
     """Seconds of the same steps in unfreeze, the frozen prefix of the training split built within them."""
-    anatomy = build_classifier("minilm", data.labels, strategy, seed=0, attention=compute.attention)
+    anatomy = build_classifier("minilm", data.labels, strategy, seed=0)
     gold = {split: data.splits[split]["gold"].to_numpy().astype(np.int64) for split in tokens}
     depth = anatomy.prefix_depth()
     with tempfile.TemporaryDirectory() as folder:

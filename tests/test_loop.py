@@ -17,7 +17,7 @@ from unfreeze.training.encoder import build_classifier, load_tokenizer
 from unfreeze.training.loop import Trainer, parameter_groups
 from unfreeze.training.predict import predict
 
-CPU = Compute(torch.device("cpu"), torch.float32, "eager", "test")
+CPU = Compute(torch.device("cpu"), torch.float32, "test")
 EVERY = [
     ("head-only", {}),
     ("partial", {"layers": 2}),

@@ -17,12 +17,12 @@ from unfreeze.training.prefix import (
     tail,
 )
 
-FP32 = Compute(torch.device("cpu"), torch.float32, "eager", "test")
-BF16 = Compute(torch.device("cpu"), torch.bfloat16, "eager", "test")
+FP32 = Compute(torch.device("cpu"), torch.float32, "test")
+BF16 = Compute(torch.device("cpu"), torch.bfloat16, "test")
 
 
 def classifier(folder, strategy=("partial", {"layers": 1})):
-    return build_classifier(folder, NLI, make_strategy(*strategy), seed=0, attention="eager")
+    return build_classifier(folder, NLI, make_strategy(*strategy), seed=0)
 
 
 def build(tmp_path, anatomy, small, folder, depths, compute=FP32):

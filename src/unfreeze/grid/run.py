@@ -28,9 +28,10 @@ from unfreeze.training.checkpoint import TRAINED, Progress, kept_parameters, loa
 from unfreeze.training.cost import peak_memory_bytes, reset_peak_memory
 from unfreeze.training.device import Compute, choose_compute
 from unfreeze.training.encoder import build_classifier, load_tokenizer
+from unfreeze.training.lean import make_lean
 from unfreeze.training.loop import Trainer
 from unfreeze.training.predict import predict
-from unfreeze.training.prefix import build_prefix, open_prefix, prefix_bytes, prefix_seconds, tail
+from unfreeze.training.prefix import build_prefix, open_prefix, prefix_bytes, prefix_seconds, release_prefix, tail
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -79,7 +80,8 @@ def _train_and_evaluate(
 ) -> dict[str, Any]:
     dataset = study_dir.read_dataset()
     tokens = tokens_of(study_dir, dataset, spec.encoder, spec.max_length)
-    anatomy = _classifier(spec, compute)
+    anatomy, strategy = _classifier(spec), strategy_of(spec)
+    make_lean(anatomy, compute, keep=strategy.rewritten(anatomy))
     depth = anatomy.prefix_depth()
     prefix = prefix_folder(study_dir, spec.data_fingerprint, spec.encoder, spec.max_length, compute)
     shared_seconds = prefix_seconds(prefix, depth) if depth else None
@@ -88,8 +90,9 @@ def _train_and_evaluate(
         inputs: Mapping[str, Inputs] = tokens
     else:
         model = tail(anatomy, depth).to(compute.device)
+        release_prefix(anatomy, depth)
         inputs = {s: open_prefix(prefix, anatomy, depth, s, tokens[s].lengths, compute.dtype) for s in SPLITS}
-    kept = kept_parameters(anatomy, strategy_of(spec))  # only now: moving to a device replaces the tensors
+    kept = kept_parameters(anatomy, strategy)  # only now: moving to a device replaces the tensors
     gold = {split: dataset.splits[split]["gold"].to_numpy().astype(np.int64) for split in SPLITS}
     lengths = tokens["train"].lengths
     reset_peak_memory(compute)
@@ -120,6 +123,7 @@ def _train_and_evaluate(
             "checkpoint_bytes": (run.checkpoint / TRAINED).stat().st_size,
             "energy_joules": None,
             **_training_cost(progress),
+            **trainer.memory(progress),
         },
         "environment": {
             **environment(),
@@ -127,7 +131,7 @@ def _train_and_evaluate(
             "precision": compute.precision,
             "precision_reason": compute.reason,
             "threads": torch.get_num_threads(),
-            "attention": compute.attention or "auto",
+            "attention": anatomy.classifier.config._attn_implementation,
             "prefix_depth": depth,
             "prefix_cached": shared_seconds is not None,
         },
@@ -153,17 +157,17 @@ def _training_cost(progress: Progress) -> dict[str, float | None]:
         "pairs_per_second": progress.pairs / progress.seconds,
         "flops": progress.flops * progress.tokens if progress.flops else None,
         "padding_share": 1 - progress.tokens / progress.padded_tokens,
+        **{f"{phase}_seconds": progress.phases[phase] for phase in ("forward", "backward", "optimizer")},
     }
 
 
-def _classifier(spec: RunSpec, compute: Compute) -> Anatomy:
+def _classifier(spec: RunSpec) -> Anatomy:
     return build_classifier(
         spec.encoder,
         spec.labels,
         strategy_of(spec),
         seed=spec.seed,
         head_dropout=spec.recipe.head_dropout,
-        attention=compute.attention,
     )
 
 
@@ -174,7 +178,7 @@ def load_classifier(run: RunDir, spec: RunSpec, compute: Compute) -> Any:
         RunError: its checkpoint cannot be read.
         EncoderError: its encoder cannot be had.
     """
-    anatomy = _classifier(spec, compute)
+    anatomy = _classifier(spec)
     load_trained(run.checkpoint, kept_parameters(anatomy, strategy_of(spec)))
     return anatomy.classifier.to(compute.device).eval()
 
@@ -219,7 +223,8 @@ def build_shared_prefix(
     if not missing:
         return
     tokens = tokens_of(study_dir, study_dir.read_dataset(), spec.encoder, spec.max_length)
-    anatomy = _classifier(spec, compute)
+    anatomy = _classifier(spec)
+    make_lean(anatomy, compute)
     needed = prefix_bytes(anatomy, missing, {split: tokens[split].lengths for split in SPLITS}, compute.dtype)
     free = shutil.disk_usage(study_dir.path).free
     # Half of what is free: checkpoints and other people's files need room too.

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class Family:
     """Module names of one family; all but ``layers`` are relative to one layer.
 
-    ``down`` is the last linear map of the feed-forward block. ModernBERT computes query, key and value in one
+    ``down`` is the last linear map of the feed-forward block. ``attended`` is the last module whose output holds what
+    attention mixed and from which each token goes its own way; ModernBERT's adds a residual of all tokens after it,
+    in which the first keeps its value. ModernBERT computes query, key and value in one
     matrix, so its three names are the same and ``query-value`` there adapts the key as well.
     """
 
@@ -30,6 +32,7 @@ class Family:
     value: str
     output: str
     down: str
+    attended: str
 
 
 _BERT = Family(
@@ -39,6 +42,7 @@ _BERT = Family(
     "attention.self.value",
     "attention.output.dense",
     "output.dense",
+    "attention",
 )
 
 # By the `model_type` of the configuration.
@@ -54,6 +58,7 @@ FAMILIES = {
         "attention.v_lin",
         "attention.out_lin",
         "ffn.lin2",
+        "sa_layer_norm",
     ),
     "mpnet": Family(
         "encoder.layer",
@@ -62,6 +67,7 @@ FAMILIES = {
         "attention.attn.v",
         "attention.attn.o",
         "output.dense",
+        "attention",
     ),
     "deberta-v2": Family(
         "encoder.layer",
@@ -70,8 +76,9 @@ FAMILIES = {
         "attention.self.value_proj",
         "attention.output.dense",
         "output.dense",
+        "attention",
     ),
-    "modernbert": Family("layers", "attn.Wqkv", "attn.Wqkv", "attn.Wqkv", "attn.Wo", "mlp.Wo"),
+    "modernbert": Family("layers", "attn.Wqkv", "attn.Wqkv", "attn.Wqkv", "attn.Wo", "mlp.Wo", "mlp_norm"),
 }
 
 

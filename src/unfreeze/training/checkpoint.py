@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,9 @@ class Progress:
 
     Attributes:
         epoch: epochs done.
-        seconds: spent in optimiser steps so far.
+        seconds: spent in optimiser steps so far; ``phases`` splits them into forward, backward and optimizer.
+        flops: floating-point operations for each token of a training step.
+        activations: bytes that autograd saves for each token of a training batch, padding included.
         best: number, accuracy and loss of the best epoch so far, whose weights are in ``trained.safetensors``.
         stale: evaluations since the best.
         history: lines of history.jsonl that belong to these epochs.
@@ -76,6 +78,8 @@ class Progress:
     tokens: int = 0
     padded_tokens: int = 0
     flops: float | None = None
+    activations: float | None = None
+    phases: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     stale: int = 0
     history: int = 0

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,6 +33,53 @@ def peak_memory_bytes(compute: Compute, own_process: bool) -> int | None:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return None
+
+
+class Phases:
+    """Seconds spent in each phase of training, without making a GPU wait: there, events are read at the end."""
+
+    def __init__(self, compute: Compute) -> None:
+        self._on_gpu = compute.device.type == "cuda"
+        self._marks: list[tuple[str | None, Any]] = []
+
+    def mark(self, phase: str | None) -> None:
+        """Say what begins now; None ends the last phase."""
+        if self._on_gpu:
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            event.record()
+        self._marks.append((phase, event if self._on_gpu else time.perf_counter()))
+
+    def collect(self, seconds: dict[str, float]) -> None:
+        """Add what was measured since the last call to ``seconds``, by phase."""
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        for (phase, start), (_, end) in pairwise(self._marks):
+            if phase:
+                took = start.elapsed_time(end) / 1000 if self._on_gpu else end - start
+                seconds[phase] = seconds.get(phase, 0.0) + took
+        self._marks.clear()
+
+
+@contextmanager
+def count_saved_bytes(parameters: Iterable[torch.Tensor], found: list[int]) -> Iterator[None]:
+    """Append the bytes that autograd saves in the block for the backward pass, parameters left out."""
+    known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
+    found.append(sum(saved.values()))
+
+
+def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of tensors that hold data (those on the meta device do not)."""
+    return sum(tensor.nbytes for tensor in tensors if tensor.device.type != "meta")
 
 
 @contextmanager

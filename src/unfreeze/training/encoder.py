@@ -161,7 +161,6 @@ def build_classifier(
     *,
     seed: int,
     head_dropout: float | None = None,
-    attention: str | None = None,
 ) -> Anatomy:
     """Load an encoder with a new head and let the strategy choose what trains.
 
@@ -171,7 +170,6 @@ def build_classifier(
         strategy: what trains.
         seed: decides the head's (and adapters') initial values; torch's global generator is set to it.
         head_dropout: probability for the head's dropout; None keeps the encoder's own.
-        attention: transformers' attention implementation; None for the family's own choice.
 
     Raises:
         EncoderError: the encoder cannot be had.
@@ -184,7 +182,6 @@ def build_classifier(
         name,
         **_label_options(labels),
         dtype=torch.float32,
-        attn_implementation=attention,
         ignore_mismatched_sizes=True,  # a folder with somebody's own head of another size still is an encoder
     )
     anatomy = Anatomy(classifier, name)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from unfreeze.training.checkpoint import (
     save_progress,
     save_trained,
 )
-from unfreeze.training.cost import count_flops
+from unfreeze.training.cost import Phases, count_flops, count_saved_bytes, tensor_bytes
 from unfreeze.training.device import Compute, random_state, restore_random_state
 from unfreeze.training.predict import predict
 from unfreeze.training.prefix import set_train_mode
@@ -97,6 +97,7 @@ class Trainer:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.trained = self.anatomy.trainable()
+        self.phases = Phases(self.compute)
         self.targets = torch.from_numpy(self.gold["train"]).to(self.compute.device)
         assert recipe.learning_rate is not None
         groups = parameter_groups(self.trained, recipe.weight_decay)
@@ -136,12 +137,8 @@ class Trainer:
         set_train_mode(self.model, self.anatomy, self.depth)
         started, loss_sum, seen, logged = time.perf_counter(), torch.zeros((), device=self.compute.device), 0, 0
         for number, batch in enumerate(batches, start=1):
-            flops: list[float] = []
-            with count_flops(flops) if progress.flops is None else contextlib.nullcontext():
+            with self._count(progress, batch) if progress.flops is None else contextlib.nullcontext():
                 loss_sum += self._step(batch)
-            if flops:
-                # Counted on the first step; later ones do the same work for every token.
-                progress.flops = flops[0] / int(inputs.lengths[batch].sum())
             progress.step += 1
             seen += len(batch)
             if number % self.log_every == 0 or number == len(batches):
@@ -150,27 +147,43 @@ class Trainer:
                 loss_sum.zero_()
                 logged = seen
         progress.seconds += time.perf_counter() - started
+        self.phases.collect(progress.phases)
         progress.epoch += 1
         progress.pairs += len(inputs.lengths)
         progress.tokens += int(inputs.lengths.sum())
         progress.padded_tokens += padded_tokens(inputs.lengths, batches)
 
+    @contextlib.contextmanager
+    def _count(self, progress: Progress, batch: np.ndarray) -> Iterator[None]:
+        """Count operations and saved bytes of the first step; later ones take the same for every token."""
+        flops: list[float] = []
+        saved: list[int] = []
+        with count_flops(flops), count_saved_bytes(self.model.parameters(), saved):
+            yield
+        lengths = self.inputs["train"].lengths
+        progress.flops = flops[0] / int(lengths[batch].sum())
+        progress.activations = saved[0] / padded_tokens(lengths, [batch])
+
     def _step(self, batch: np.ndarray) -> torch.Tensor:
         """One optimiser step; returns the summed loss of its examples, still on the device."""
         loss_sum = torch.zeros((), device=self.compute.device)
         for part in np.array_split(batch, min(self.recipe.gradient_accumulation, len(batch))):
+            self.phases.mark("forward")
             inputs = {name: value.to(self.compute.device) for name, value in self.inputs["train"].batch(part).items()}
             with self.compute.autocast():
                 logits = self.model(**inputs).logits
             loss = F.cross_entropy(logits.float(), self.targets[part], reduction="sum")
+            self.phases.mark("backward")
             torch.autograd.backward(loss / len(batch))
             loss_sum += loss.detach()
+        self.phases.mark("optimizer")
         if self.recipe.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.max_grad_norm)
         self.rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
+        self.phases.mark(None)
         return loss_sum
 
     def _log(self, progress: Progress, loss: float, seconds: float, pairs: int) -> None:
@@ -202,6 +215,19 @@ class Trainer:
             progress.stale += 1
         row = {"kind": "evaluation", "step": progress.step, "epoch": progress.epoch, "split": "validation"}
         self.history.write(row | {"loss": loss, "accuracy": accuracy, "seconds": round(seconds, 3)})
+
+    def memory(self, progress: Progress) -> dict[str, int | None]:
+        """Bytes of weights, gradients and optimiser state, and of what the largest batch saves for backward."""
+        parts = self.recipe.gradient_accumulation
+        batches = epoch_batches(self.lengths, self.recipe.batch_size, self.seed, 0)
+        largest = max(padded_tokens(self.inputs["train"].lengths, [batch]) for batch in batches)
+        states = (value for state in self.optimizer.state.values() for value in state.values())
+        return {
+            "weight_bytes": tensor_bytes(self.anatomy.classifier.parameters()),
+            "gradient_bytes": tensor_bytes(self.trained.values()),
+            "optimizer_bytes": tensor_bytes(states),
+            "activation_bytes": round(progress.activations * largest / parts) if progress.activations else None,
+        }
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -60,6 +60,12 @@ def tail(anatomy: Anatomy, depth: int) -> Any:
     return classifier
 
 
+def release_prefix(anatomy: Anatomy, depth: int) -> None:
+    """Free the weights that cached states stand for (283 of BERT-base's 438 MB below its two top layers)."""
+    for module in (anatomy.base.embeddings, *anatomy.layers[:depth]):
+        module.to("meta")
+
+
 def _shared_stack(anatomy: Anatomy, layers: Any) -> tuple[Any, nn.ModuleList]:
     """A classifier that shares all but its list of layers."""
     *path, last = anatomy.layers_name.split(".")
