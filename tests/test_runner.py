@@ -217,7 +217,7 @@ def test_two_entries_of_one_strategy_are_told_apart(study, tmp_path):
 
 
 def worker(study, out):
-    code = "import sys; from unfreeze import run_study; run_study(*sys.argv[1:])"
+    code = "import sys; from unfreeze import run_study; run_study(*sys.argv[1:], workers=1)"
     return subprocess.Popen([sys.executable, "-c", code, str(study), str(out)], start_new_session=True)
 
 
@@ -253,17 +253,35 @@ def test_fresh_processes_and_a_kill_in_the_middle(study, tmp_path, monkeypatch):
 
 
 def test_a_run_whose_process_is_killed_is_a_failed_run(study, tmp_path):
+    pids = []
+
     def kill(row):
+        if row["kind"] == "started" and "--full--" in row["job"]:
+            pids.append(row["pid"])
         if row["kind"] == "step" and "--full--" in row["run_id"]:
-            children = subprocess.run(
-                ["pgrep", "-f", f"unfreeze.grid.server {tmp_path}"], capture_output=True, text=True
-            )
-            os.kill(max(map(int, children.stdout.split())), signal.SIGKILL)
+            os.kill(pids[0], signal.SIGKILL)
 
     strategies = "strategies=[{full: {}, recipe: {epochs: 500}}, head-only]"
     result = run(study, tmp_path / "out", strategies, "seeds=[0]", executor="local", watch=kill)
     assert [row["status"] for row in result.rows] == ["failed", "finished"]
     assert "killed by the system" in result.rows[0]["failure"]["message"]
+
+
+def test_runs_side_by_side_start_after_their_prefix_and_give_the_same(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    watched = []
+    strategies = "strategies=[head-only, {partial: {layers: 1}}, full]"
+    together = run_study(study, tmp_path / "a", [strategies, "seeds=[0]"], workers=3, watch=watched.append)
+    order = [(row["kind"], row.get("job") or row.get("run_id")) for row in watched]
+    prefix, head, partial, full = ("prefix of", "--head-only--", "--partial-1--", "--full--")
+    started = [name for kind, name in order if kind == "started"]
+    assert {next(key for key in (prefix, full) if key in name) for name in started[:2]} == {prefix, full}
+    assert {next(key for key in (head, partial) if key in name) for name in started[2:]} == {head, partial}
+    ended = next(name for kind, name in order if kind == "finished")
+    assert order.index(("started", started[1])) < order.index(("finished", ended)), "two jobs go at once"
+    assert [row["environment"]["workers"] for row in together.rows] == [3, 3, 3]
+    alone = run(study, tmp_path / "b", strategies, "seeds=[0]")
+    assert [row["metrics"] for row in together.rows] == [row["metrics"] for row in alone.rows]
 
 
 def test_one_process_at_a_time(study, tmp_path):

@@ -50,6 +50,9 @@ def run(
     study: StudyArgument,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Default: the study's name.")] = None,
     overrides: Overrides = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs side by side. Default: what cores and memory allow.")
+    ] = None,
 ) -> None:
     """Train what is missing of a grid, compare its runs and write the report."""
     from unfreeze.display import Watcher, show_leaderboard
@@ -59,7 +62,7 @@ def run(
 
     loaded = load_study(study, overrides or [])
     with Watcher(console) as watch:
-        result = run_study(loaded, out or Path(loaded.name), watch=watch)
+        result = run_study(loaded, out or Path(loaded.name), workers=workers, watch=watch)
     show_leaderboard(console, result.rows, read_json(StudyDir(result.path).resolved)["notes"])
     for sentence in result.comparison["verdict"]:
         console.print(sentence, highlight=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from unfreeze.report.formats import MISSING, count, decimal, percent, seconds, short, size
@@ -24,8 +24,7 @@ class Watcher:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.names: dict[str, str] = {}
-        self.done = self.total = 0
-        self.running: str | None = None
+        self.done = self.started = self.total = 0
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -36,7 +35,7 @@ class Watcher:
             disable=not console.is_terminal,
         )
         self.grid = self.bar.add_task("runs", total=None, facts="")
-        self.run = self.bar.add_task("", total=None, facts="", visible=False)
+        self.runs: dict[str, TaskID] = {}
 
     def __enter__(self) -> Watcher:
         self.bar.start()
@@ -60,30 +59,29 @@ class Watcher:
     def _note(self, row: Row) -> None:
         self.console.print(f"[dim]{row['message']}[/]", highlight=False)
 
+    def _started(self, row: Row) -> None:
+        if name := self.names.get(row["job"]):
+            self.started += 1
+            self.runs[row["job"]] = self.bar.add_task(name, total=None, facts="")
+            if not self.console.is_terminal:
+                self.console.print(f"[{self.started}/{self.total}] {name}", highlight=False, markup=False)
+
     def _step(self, row: Row) -> None:
-        if row["run_id"] != self.running:
-            self.running = row["run_id"]
-            self._announce()
-            self.bar.reset(self.run, description=self.names[self.running], total=row["steps"], visible=True)
         rate = row["pairs"] / max(row["seconds"], 1e-3)
         facts = f"epoch {row['epoch'] + 1}  loss {row['loss']:.3f}  {rate:.0f} pairs/s"
-        self.bar.update(self.run, completed=row["step"], total=row["steps"], facts=facts)
-
-    def _announce(self) -> None:
-        if not self.console.is_terminal:
-            self.console.print(
-                f"[{self.done + 1}/{self.total}] {self.names[str(self.running)]}", highlight=False, markup=False
-            )
+        self.bar.update(self.runs[row["run_id"]], completed=row["step"], total=row["steps"], facts=facts)
 
     def _evaluation(self, row: Row) -> None:
         if not self.console.is_terminal:
-            text = f"  epoch {row['epoch']}: validation loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f} %"
+            found = f"validation loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f} %"
+            text = f"  {self.names[row['run_id']]}, epoch {row['epoch']}: {found}"
             self.console.print(text, highlight=False)
 
     def _finished(self, row: Row) -> None:
         self.done += 1
         self.bar.update(self.grid, completed=self.done)
-        self.bar.update(self.run, visible=False)
+        if row["run_id"] in self.runs:  # a run that died at once never said that it had started
+            self.bar.remove_task(self.runs.pop(row["run_id"]))
         name = self.names[row["run_id"]]
         if row["status"] == "finished":
             cost = row["cost"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 
 from unfreeze.grid.plan import PlannedRun, Shape
 from unfreeze.records import SPLITS, Dataset
@@ -117,6 +119,32 @@ def _memory(run: PlannedRun, shape: Shape, longest: int) -> float:
     rows = math.ceil(run.spec.recipe.batch_size / run.spec.recipe.gradient_accumulation)
     per_layer = ACTIVATION_SCALE * longest * rows * shape.hidden * (34 + 5 * shape.heads * longest / shape.hidden)
     return PROCESS_BYTES + 4 * shape.total + 12 * shape.trainable + per_layer * (shape.layers - shape.depth)
+
+
+def crew(
+    runs: Sequence[PlannedRun], shapes: dict[str, Shape], longest: int, device: str, workers: int | None
+) -> tuple[int, int]:
+    """How many runs of a grid go side by side, and how many threads each has.
+
+    On a CPU as many as there are cores and memory: two runs of one thread each got through a grid 1.3 to 1.4 times as
+    fast as one of two threads (MiniLM, SNLI). All runs count, finished ones too: resuming changes no run's threads.
+
+    Args:
+        runs: the grid.
+        shapes: of :func:`~unfreeze.grid.plan.shapes`.
+        longest: tokens of the longest example.
+        device: as a study names it.
+        workers: taken as it is where it is given.
+    """
+    from unfreeze.training.device import choose_compute
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, psutil.cpu_count(logical=False) or cores)
+    if workers is None and choose_compute(device, "auto").device.type == "cpu":
+        needed = max(_memory(run, shapes[run.run_id], longest) for run in runs)
+        workers = min(cores, len(runs), int(psutil.virtual_memory().available // needed))
+    workers = max(1, workers or 1)
+    return workers, max(1, cores // workers)
 
 
 def estimate_all(

@@ -1,7 +1,9 @@
-"""Where jobs run: each in a fresh process, or all in this one.
+"""Where jobs run: each in a fresh process, several side by side, or all in this one.
 
 Importing torch, transformers and PEFT takes 6-8 s on two cores, so fresh processes are forked by a server
 (:mod:`unfreeze.grid.server`) that has imported them and run nothing. A forked job's peak memory is its own.
+
+A job is what :func:`unfreeze.grid.run.run_job` does, with an ``id`` and the ids it ``needs`` to have ended before.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from unfreeze.errors import RunError
 
@@ -22,33 +24,37 @@ Report = Callable[[dict[str, Any]], None]
 Finish = Callable[[Job, int], None]
 
 
-def inline(folder: Path, jobs: Iterable[Job], report: Report, finish: Finish) -> None:
+def inline(folder: Path, jobs: Sequence[Job], report: Report, finish: Finish) -> None:
     """Run jobs one after another in this process, for debuggers and tests. CPU peak memory is not measured."""
     from unfreeze.grid.run import run_job
 
     for job in jobs:
+        report({"kind": "started", "job": job["id"], "pid": os.getpid()})
         run_job(folder, job, report, own_process=False)
         finish(job, 0)
 
 
-def local(folder: Path, jobs: Iterable[Job], report: Report, finish: Finish) -> None:
-    """Run jobs one after another, each in a fresh process.
+def local(folder: Path, jobs: Sequence[Job], report: Report, finish: Finish, *, workers: int, threads: int) -> None:
+    """Run jobs in fresh processes, in order as far as what they need has ended.
 
     Args:
         folder: the study's folder.
-        jobs: taken one at a time.
+        jobs: with those that are needed before those that need them.
         report: called with every row that a job reports.
         finish: called after each job with its process's exit code (negative: the signal that killed it).
+        workers: jobs that run at a time.
+        threads: of each job's matrix products; ``OMP_NUM_THREADS`` has precedence.
     """
     command = [sys.executable, "-m", "unfreeze.grid.server", str(folder)]
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     # A session of its own: Ctrl-C reaches this process alone, which then ends the whole group.
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    )
     assert server.stdin
+    assert server.stdout
     try:
-        for job in jobs:
-            server.stdin.write(json.dumps(job) + "\n")
-            server.stdin.flush()
-            finish(job, _follow(server, report))
+        _serve(server.stdin, server.stdout, list(jobs), report, finish, workers)
         server.stdin.close()
         server.wait()
     except BrokenPipeError:
@@ -61,15 +67,22 @@ def local(folder: Path, jobs: Iterable[Job], report: Report, finish: Finish) -> 
             server.wait()
 
 
-def _follow(server: subprocess.Popen[str], report: Report) -> int:
-    """Hand on a job's rows until the server says how it ended."""
-    assert server.stdout
-    for line in server.stdout:
+def _serve(stdin: IO[str], stdout: IO[str], waiting: list[Job], report: Report, finish: Finish, workers: int) -> None:
+    """Keep ``workers`` jobs going and hand on their rows until none is left."""
+    running: dict[str, Job] = {}
+    while waiting or running:
+        unfinished = {job["id"] for job in [*waiting, *running.values()]}
+        ready = [job for job in waiting if unfinished.isdisjoint(job["needs"])]
+        for job in ready[: workers - len(running)]:
+            waiting.remove(job)
+            running[job["id"]] = job
+            stdin.write(json.dumps(job | {"workers": workers}) + "\n")
+            stdin.flush()
+        line = stdout.readline()
+        if not line:
+            raise BrokenPipeError
         row = json.loads(line)
         if row["kind"] == "exit":
-            return int(row["code"])
-        report(row)
-    return server.wait()
-
-
-EXECUTORS = {"local": local, "inline": inline}
+            finish(running.pop(row["job"]), row["code"])
+        else:
+            report(row)

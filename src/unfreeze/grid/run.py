@@ -36,7 +36,9 @@ from unfreeze.training.prefix import build_prefix, open_prefix, prefix_bytes, pr
 Report = Callable[[dict[str, Any]], None]
 
 
-def run_one(study_dir: StudyDir, spec: RunSpec, *, device: str, report: Report, own_process: bool) -> None:
+def run_one(
+    study_dir: StudyDir, spec: RunSpec, *, device: str, report: Report, own_process: bool, workers: int = 1
+) -> None:
     """Train, evaluate and write one run; a failure is written beside it instead of raised.
 
     Args:
@@ -45,6 +47,7 @@ def run_one(study_dir: StudyDir, spec: RunSpec, *, device: str, report: Report, 
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         report: called with every row of the run's history.
         own_process: whether this process does nothing else, so that its peak memory is the run's.
+        workers: how many such processes share the machine, for the records.
     """
     run = study_dir.run(spec.run_id)
     write_json(run.spec, spec.model_dump(mode="json"))
@@ -58,6 +61,7 @@ def run_one(study_dir: StudyDir, spec: RunSpec, *, device: str, report: Report, 
         result = _train_and_evaluate(
             study_dir, run, spec, choose_compute(device, spec.recipe.precision), watch, own_process
         )
+        result["environment"]["workers"] = workers
     except Exception as error:
         write_failure(run, error, step=last.get("step"))
         return
@@ -249,4 +253,5 @@ def run_job(folder: str | os.PathLike[str], job: Mapping[str, Any], report: Repo
         except Exception as error:  # runs do without it, and one that fails for the same reason says so itself
             report({"kind": "note", "message": f"frozen prefix not kept: {error}"})
     else:
-        run_one(study_dir, spec, device=job["device"], report=report, own_process=own_process)
+        workers = job.get("workers", 1)
+        run_one(study_dir, spec, device=job["device"], report=report, own_process=own_process, workers=workers)

@@ -14,7 +14,8 @@ from unfreeze.datasets import load_dataset
 from unfreeze.datasets.explore import explore
 from unfreeze.errors import RunError, StudyDirError
 from unfreeze.grid.environment import environment
-from unfreeze.grid.executors import EXECUTORS
+from unfreeze.grid.estimate import crew
+from unfreeze.grid.executors import inline, local
 from unfreeze.grid.plan import PlannedRun, Shape, expand, shapes, share
 from unfreeze.records import Dataset
 from unfreeze.report import write_report
@@ -48,6 +49,7 @@ def run_study(
     overrides: Sequence[str] = (),
     *,
     executor: Literal["local", "inline"] = "local",
+    workers: int | None = None,
     watch: Watch = lambda _: None,
 ) -> StudyResult:
     """Run what is missing of a study and write its folder; runs that finished before are never run again.
@@ -57,6 +59,7 @@ def run_study(
         out: the folder; made if it does not exist.
         overrides: ``key=value`` changes to the file, as in ``recipe.epochs=1``.
         executor: ``local`` gives each run a fresh process; ``inline`` runs all in this one.
+        workers: processes at a time; left out, as many as the machine has cores and memory for, and one on a GPU.
         watch: called with every row of progress.
 
     Raises:
@@ -77,11 +80,17 @@ def run_study(
 
         def finish(job: Row, code: int) -> None:
             if job["kind"] == "run":
-                _note_death(study_dir, job["run_id"], code)
-                row = next(row for row in collect(study_dir) if row["run_id"] == job["run_id"])
+                _note_death(study_dir, job["id"], code)
+                row = next(row for row in collect(study_dir) if row["run_id"] == job["id"])
                 watch({"kind": "finished", **row})
 
-        EXECUTORS[executor](study_dir.path, _jobs(study, pending, known), watch, finish)
+        jobs = _jobs(study, pending, known)
+        if executor == "inline":
+            inline(study_dir.path, jobs, watch, finish)
+        elif jobs:
+            longest = min(study.data.max_length, int(read_json(study_dir.explore)["tokens"]["train"]["max"]))
+            workers, threads = crew(runs, known, longest, study.device, workers)
+            local(study_dir.path, jobs, watch, finish, workers=workers, threads=threads)
         return conclude(study_dir)
 
 
@@ -135,14 +144,19 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
     write_json(study_dir.explore, found | {"tokenizer": study.encoders[0]})
 
 
-def _jobs(study: Study, pending: Sequence[PlannedRun], known: dict[str, Shape]) -> Iterator[Row]:
+def _jobs(study: Study, pending: Sequence[PlannedRun], known: dict[str, Shape]) -> list[Row]:
     """Runs in grid order, each group's shared prefix just before the first run that starts from it."""
-    sharing = {run_id: group for group in share(pending, known) for run_id in group.run_ids[:1]}
+    sharing = {run_id: group for group in share(pending, known) for run_id in group.run_ids}
+    jobs: dict[str, Row] = {}
     for run in pending:
-        spec = run.spec.model_dump(mode="json")
+        common = {"spec": run.spec.model_dump(mode="json"), "device": study.device}
+        needs: list[str] = []
         if group := sharing.get(run.run_id):
-            yield {"kind": "prefix", "spec": spec, "depths": group.depths, "device": study.device}
-        yield {"kind": "run", "run_id": run.run_id, "spec": spec, "device": study.device}
+            needs = [f"prefix of {group.run_ids[0]}"]
+            prefix: Row = {"id": needs[0], "kind": "prefix", "needs": [], "depths": group.depths, **common}
+            jobs.setdefault(needs[0], prefix)
+        jobs[run.run_id] = {"id": run.run_id, "kind": "run", "needs": needs, **common}
+    return list(jobs.values())
 
 
 def _note_death(study_dir: StudyDir, run_id: str, code: int) -> None:

@@ -1,13 +1,15 @@
 """``python -m unfreeze.grid.server DIR``: import what every run needs once, then fork a process for each job.
 
-Jobs come as JSON lines on standard input; rows a job reports, and how it ended, leave as JSON lines on standard
-output. The server itself never computes: a fork of a process whose thread pools have started would hang.
+Jobs come as JSON lines on standard input and start at once; rows that jobs report, and how each ended, leave as JSON
+lines on standard output. The server itself never computes: a fork of a process whose thread pools have started would
+hang.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -16,26 +18,39 @@ import transformers  # noqa: F401
 
 from unfreeze.grid.run import run_job
 
+# What a pipe takes in one piece, so that rows of jobs that run side by side never mix (PIPE_BUF on Linux).
+PIECE = 4096
+
 
 def main() -> None:
     """Serve until standard input closes."""
     folder = sys.argv[1]
     # The rows' channel is kept apart, so that a library's print cannot break it.
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    channel = os.dup(1)
     os.dup2(2, 1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            _do(folder, line, channel)
-        _, status = os.waitpid(child, 0)
-        _write(channel, {"kind": "exit", "code": os.waitstatus_to_exitcode(status)})
+        if os.fork() == 0:
+            _keep(folder, json.loads(line), channel)
 
 
-def _do(folder: str, line: str, channel: Any) -> None:
+def _keep(folder: str, job: dict[str, Any], channel: int) -> None:
+    """Fork the job, wait for it, and say how it ended: the server goes on to the next one meanwhile."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if child == 0:
+        _do(folder, job, channel)
+    _, status = os.waitpid(child, 0)
+    _write(channel, {"kind": "exit", "job": job["id"], "code": os.waitstatus_to_exitcode(status)})
+    os._exit(0)
+
+
+def _do(folder: str, job: dict[str, Any], channel: int) -> None:
     """The child: do the job and end without the server's clean-up."""
     code = 1
     try:
-        run_job(folder, json.loads(line), lambda row: _write(channel, row), own_process=True)
+        _write(channel, {"kind": "started", "job": job["id"], "pid": os.getpid()})
+        run_job(folder, job, lambda row: _write(channel, row), own_process=True)
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -43,9 +58,12 @@ def _do(folder: str, line: str, channel: Any) -> None:
         os._exit(code)
 
 
-def _write(channel: Any, row: dict[str, Any]) -> None:
+def _write(channel: int, row: dict[str, Any]) -> None:
+    text = json.dumps(row) + "\n"
+    if len(text) > PIECE:  # only a note's message is as long
+        text = json.dumps(row | {"message": row["message"][: PIECE // 8] + "…"}) + "\n"
     try:
-        channel.write(json.dumps(row) + "\n")
+        os.write(channel, text.encode())
     except BrokenPipeError:
         os._exit(1)  # whoever watched is gone; the last whole epoch is on disk
 
