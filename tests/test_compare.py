@@ -16,6 +16,7 @@ from unfreeze.analysis.compare import (
     variance_of,
 )
 from unfreeze.analysis.decisions import estimate
+from unfreeze.analysis.verdict import write_verdict
 from unfreeze.records import Dataset
 
 
@@ -183,6 +184,36 @@ def test_identical_runs_and_one_group_only():
     data = Dataset(data.name, data.labels, {**data.splits, "test": one_group})
     pair = comparison([Run("full"), Run("lora", 0, range(9))], data)["pairs"][0]
     assert (pair["interval"], pair["p_holm"], pair["decision"]) == (None, None, "undecided")
+
+
+def test_the_margin_is_the_study_s():
+    runs = [Run("full", 0, range(30)), Run("lora", 0, range(1, 32))]
+    data = dataset(rows=300)
+    tables = {run.run_id: predictions(data.splits["test"], data.labels, run) for run in runs}
+    rows = [result(run, data, {"test": tables[run.run_id]}) for run in runs]
+    groups = data.splits["test"]["group"].to_numpy()
+    decisions = [compare(rows, tables.__getitem__, groups, margin)["pairs"][0]["decision"] for margin in (0.01, 0.05)]
+    assert decisions == ["undecided", "equivalent"]
+
+
+def verdict_with(**changes) -> str:
+    runs = [Run(name, seed, range(start, 30 + start)) for name, start in (("full", 0), ("lora", 99)) for seed in (0, 1)]
+    found = comparison(runs)
+    found["pairs"][0].update(changes)
+    return write_verdict(found)[1]
+
+
+def test_an_open_pair_says_what_would_settle_it():
+    def said(seeds, examples):
+        return verdict_with(to_settle={"seeds": seeds, "test_examples": examples})
+
+    assert said(12, 40_000).endswith("; 12 seeds or 40,000 test examples would settle it.")
+    assert said(12, None).endswith("12 seeds would settle it, more test examples alone would not.")
+    assert said(None, 40_000).endswith("40,000 test examples would settle it, more seeds alone would not.")
+    assert said(None, None).endswith("neither more seeds nor more test examples alone would settle it.")
+    one_seed = verdict_with(to_settle={"seeds": None, "test_examples": 9000}, covers_seeds=False)
+    assert one_seed.endswith("9,000 test examples would settle it for these runs.")
+    assert verdict_with(interval=None).endswith("one group of test examples says nothing about others.")
 
 
 def test_strategies_that_answer_alike_while_their_seeds_differ():

@@ -113,6 +113,15 @@ def test_sure_mistakes_and_flips(sections):
     }
 
 
+def test_pairs_say_what_was_decided_the_better_first(sections):
+    (row,) = sections.pairs.rows
+    assert row[:3] == ["LoRA <b>r8", "better", "head-only"]
+    assert row[3] == pytest.approx((25.5 - 5) / 60)
+    assert row[4] < row[3] < row[5]
+    assert row[8:] == [None, None]
+    assert [strategy["against_best"] for strategy in sections.content.leaderboard] == [None, "worse"]
+
+
 def test_single_texts_and_many_classes(tmp_path: Path):
     labels = tuple(f"intent {i}" for i in range(40))
     data = dataset(rows=200, labels=labels, pairs=False)

@@ -71,6 +71,22 @@ def test_every_kind_of_study_renders(tmp_path, runs):
     assert not re.search(r">(None|nan|NaN)<", html)
 
 
+def test_equivalent_and_undecided_are_marked_apart(tmp_path):
+    data, wrong = dataset(rows=4000), range(400)
+    open_ = Run("lora", 0, range(3600, 4000))
+    html = page(tmp_path, [Run("full", 0, range(399)), Run("bitfit", 0, wrong), open_, Run("ia3", 0, range(900))], data)
+    marks = re.findall(r'data-sort="\d">([^<]*)</td>\s*<th scope="row">(\S+)</th>', html)
+    assert [(mark.strip(), name) for mark, name in marks] == [
+        ("1", "full"),
+        ("2 =", "bitfit"),
+        ("3 ?", "lora"),
+        ("4", "ia3"),
+    ]
+    assert "Equivalent to full, within ±0.5 points of it: bitfit (+0.0 points, 90 % interval" in html
+    assert "Undecided whether lora is any worse" in html
+    assert "ia3 gives up" in html
+
+
 def test_failures_are_named(tmp_path):
     html = page(tmp_path, [Run("full"), Run("lora", status="diverged")])
     assert "Diverged at step 7: the loss is not finite" in html

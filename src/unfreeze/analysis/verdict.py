@@ -6,6 +6,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
+INTERVALS = ("interval", "interval_90")
 NAMED = 4  # strategies that get a sentence of their own; a verdict is short
 
 
@@ -64,7 +65,7 @@ def _settled_by(pair: Row) -> str:
     seeds, examples = pair["to_settle"]["seeds"], pair["to_settle"]["test_examples"]
     if pair["interval"] is None:
         return "one group of test examples says nothing about others"
-    able = f"a study like this finds {_points(pair['detectable'])}; " if pair["detectable"] else ""
+    able = f"a study like this finds differences of {_points(pair['detectable'])}; " if pair["detectable"] else ""
     return able + _larger(pair["covers_seeds"], seeds, examples)
 
 
@@ -124,11 +125,11 @@ def _losers(comparison: Row, against: dict[int, Row]) -> list[str]:
 
 def _gap(pair: Row, level: int) -> str:
     """The difference with its interval of 90 or 95 %."""
-    gap, interval = f"{100 * pair['difference']:+.1f} points", pair["interval" if level == 95 else "interval_90"]
+    gap, interval = f"{100 * pair['difference']:+z.1f} points", pair["interval" if level == 95 else "interval_90"]
     if interval is None:
         return gap
     low, high = interval
-    return f"{gap}, {level} % interval {100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{gap}, {level} % interval {100 * low:+z.1f} to {100 * high:+z.1f}"
 
 
 def _against(comparison: Row, best: int, other: int) -> Row:
@@ -139,7 +140,7 @@ def _against(comparison: Row, best: int, other: int) -> Row:
 
 def turned(pair: Row) -> Row:
     """The same pair, said of its second strategy."""
-    intervals = {key: pair[key] and [-bound for bound in pair[key][::-1]] for key in ("interval", "interval_90")}
+    intervals = {key: pair[key] and [-bound for bound in pair[key][::-1]] for key in INTERVALS if key in pair}
     decision = {"better": "worse", "worse": "better"}.get(pair["decision"], pair["decision"])
     return {
         **pair,

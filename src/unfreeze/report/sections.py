@@ -16,7 +16,7 @@ from unfreeze.analysis.words import count_words
 from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
-from unfreeze.report.tables import Table, class_report, flip_payload, sure_mistakes
+from unfreeze.report.tables import Table, class_report, flip_payload, pair_decisions, sure_mistakes
 from unfreeze.study import load_study
 
 Row = dict[str, Any]
@@ -55,6 +55,11 @@ class Sections:
     def answer(self) -> list[Figure]:
         """What accuracy costs."""
         return [figures.trade_off(self.content.leaderboard)] if self.content.leaderboard else []
+
+    @cached_property
+    def pairs(self) -> Table | None:
+        """What was decided of every pair of strategies."""
+        return pair_decisions(self.content.comparison)
 
     @cached_property
     def data(self) -> list[Figure]:
