@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from unfreeze.analysis.compare import compare
-from unfreeze.analysis.metrics import evaluate
+from unfreeze.analysis.metrics import calibrated, evaluate
 from unfreeze.datasets.explore import explore
 from unfreeze.records import EXAMPLES, Dataset, predictions_table
 from unfreeze.studydir import StudyDir, write_json, write_table, write_text
@@ -81,6 +81,9 @@ def result(run: Run, data: Dataset, tables: dict[str, pa.Table]) -> dict[str, An
         "peak_memory_bytes": 3 * 10**8,
     }
     finished = run.status == "finished"
+    metrics = {split: evaluate(table, data.labels) for split, table in tables.items()} if finished else None
+    if metrics and "validation" in tables:
+        metrics["test"]["calibrated"] = calibrated(tables["validation"], tables["test"])
     return {
         "run_id": run.run_id,
         "encoder": run.encoder,
@@ -90,7 +93,7 @@ def result(run: Run, data: Dataset, tables: dict[str, pa.Table]) -> dict[str, An
         "failure": FAILURE if run.status in ("failed", "diverged") else None,
         "params": {"total": 22_714_755, "trainable": 149_379} if finished else None,
         "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3},
-        "metrics": {split: evaluate(table, data.labels) for split, table in tables.items()} if finished else None,
+        "metrics": metrics,
         "best_epoch": 2 if finished else None,
         "cost": {**cost, **measured, **run.cost} if finished else None,
         "environment": {"device": "cpu", "precision": "fp32", "threads": 2} if finished else None,

@@ -10,7 +10,7 @@ from study_factory import Run, dataset, write_study
 from unfreeze.errors import StudyDirError
 from unfreeze.report import write_report
 from unfreeze.report.formats import count, percent, seconds, short, size
-from unfreeze.studydir import StudyDir
+from unfreeze.studydir import StudyDir, read_json, write_json
 
 NASTY = "<script>alert(1)</script> \"'&amp; </script><img src=x onerror=alert(2)> 🙂 שלום {{ 7*7 }}"
 
@@ -85,6 +85,29 @@ def test_equivalent_and_undecided_are_marked_apart(tmp_path):
     assert "Equivalent to full, within ±0.5 points of it: bitfit (+0.0 points, 90 % interval" in html
     assert "Undecided whether lora is any worse" in html
     assert "ia3 gives up" in html
+
+
+def test_what_older_folders_did_not_measure_is_a_dash(tmp_path):
+    study_dir = write_study(tmp_path, RUNS)
+    rows = read_json(study_dir.results_json)
+    for row in rows:
+        for key in ("calibrated", "brier", "ece_mass"):
+            del row["metrics"]["test"][key]
+    write_json(study_dir.results_json, rows)
+    comparison = read_json(study_dir.comparison)
+    del comparison["equivalence"]
+    for pair in comparison["pairs"]:
+        for key in ("detectable", "to_settle", "interval_90", "p_equivalence", "p_equivalence_holm"):
+            del pair[key]
+    write_json(study_dir.comparison, comparison)
+    html = write_report(study_dir).read_text(encoding="utf-8")
+    assert '"LoRA r8 \\u00b7 seed 0", null, ' in html
+    assert "% after temperature scaling" not in html
+
+
+def test_calibration_is_given_before_and_after(tmp_path):
+    html = page(tmp_path, [Run("full", 0, range(20))])
+    assert re.search(r"Expected calibration error is 23\.3.% for full · seed 0, 0\.0.% after temperature", html)
 
 
 def test_failures_are_named(tmp_path):

@@ -16,7 +16,7 @@ from unfreeze.analysis.words import count_words
 from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
-from unfreeze.report.tables import Table, class_report, flip_payload, pair_decisions, sure_mistakes
+from unfreeze.report.tables import Table, calibration_report, class_report, flip_payload, pair_decisions, sure_mistakes
 from unfreeze.study import load_study
 
 Row = dict[str, Any]
@@ -85,6 +85,11 @@ class Sections:
             figures.confusion(self.runs[: max(1, CONFUSION_CELLS // len(labels) ** 2)], labels),
             figures.calibration(self.runs, bins),
         ]
+
+    @cached_property
+    def calibration(self) -> Table | None:
+        """Calibration with and without a temperature."""
+        return calibration_report(self.runs) if self.runs else None
 
     @cached_property
     def classes(self) -> Table | None:

@@ -99,10 +99,10 @@ def pair_decisions(comparison: Row) -> Table | None:
     ]
     margin = 100 * comparison.get("equivalence", EQUIVALENCE)
     note = (
-        f"Differences in points of accuracy. Equivalent means within ±{margin:g} (two one-sided tests). What this study "
-        "could find is the difference it had an 80 % chance of finding. Undecided pairs say how many seeds of each "
-        "strategy, or how many test examples, would settle a difference of the size seen; a dash there means that more "
-        "of it alone would not."
+        f"Differences in points of accuracy. Equivalent means within ±{margin:g} (two one-sided tests). What this "
+        "study could find is the difference it had an 80 % chance of finding. Undecided pairs say how many seeds of "
+        "each strategy, or how many test examples, would settle a difference of the size seen; a dash there means that "
+        "more of it alone would not."
     )
     return Table("pairs", "Every pair of strategies", columns, rows, note) if rows else None
 
@@ -122,6 +122,27 @@ def class_report(runs: Sequence[Row]) -> Table:
     kinds = ("choice", "choice", "percent", "percent", "percent", "count")
     headings = ("Run", "Class", "Precision", "Recall", "F1", "Support")
     return Table("classes", "Every class", list(zip(headings, kinds, strict=True)), rows)
+
+
+def calibration_report(runs: Sequence[Row]) -> Table:
+    """Calibration of every run on test, as trained and with a temperature fitted on validation.
+
+    Args:
+        runs: rows of ``results.json`` that finished; what older ones did not measure is a dash.
+    """
+    rows = []
+    for row, name in zip(runs, run_labels(runs), strict=True):
+        before, after = row["metrics"]["test"], row["metrics"]["test"].get("calibrated", {})
+        scores = [side.get(key) for key in ("ece", "ece_mass", "brier", "loss") for side in (before, after)]
+        rows.append([name, after.get("temperature"), *scores])
+    names = (("ECE", "percent"), ("ECE, equal mass", "percent"), ("Brier", "decimal"), ("Loss", "decimal"))
+    scores = [column for name, kind in names for column in ((name, kind), ("scaled", kind))]
+    note = (
+        "“Scaled”: after dividing the logits by a temperature fitted on validation, which changes no answer. Above 1, "
+        "the classifier was too sure. Expected calibration error over 15 bins, of equal width or of as many examples each."
+    )
+    columns = [("Run", "choice"), ("Temperature", "decimal"), *scores]
+    return Table("calibration-scores", "Calibration before and after temperature scaling", columns, rows, note)
 
 
 def sure_mistakes(
