@@ -110,6 +110,12 @@ def test_calibration_is_given_before_and_after(tmp_path):
     assert re.search(r"Expected calibration error is 23\.3.% for full · seed 0, 0\.0.% after temperature", html)
 
 
+def test_how_examples_were_learned_is_shown_where_it_was_recorded(tmp_path):
+    one = [Run("full"), Run("lora", dynamics=False)]
+    assert 'id="dynamics"' in page(tmp_path / "some", one)
+    assert 'id="dynamics"' not in page(tmp_path / "none", one[1:])
+
+
 def test_failures_are_named(tmp_path):
     html = page(tmp_path, [Run("full"), Run("lora", status="diverged")])
     assert "Diverged at step 7: the loss is not finite" in html
@@ -118,7 +124,7 @@ def test_failures_are_named(tmp_path):
 def test_texts_are_data(tmp_path):
     plain = Elements(page(tmp_path / "plain", RUNS))
     data = dataset(text=NASTY, labels=("<b>yes", "no & \"maybe'"))
-    runs = [Run("<i>full", 0, range(9)), Run("{{ 7*7 }}", 0, range(9))]
+    runs = [Run("<i>full", 0, range(9)), Run("{{ 7*7 }}", 0, range(12))]
     runs = runs + [Run(run.strategy, 1, run.mistakes) for run in runs]
     nasty = Elements(page(tmp_path / "nasty", runs, data))
     for tag in ("script", "img", "b", "i"):

@@ -82,6 +82,11 @@ class Content:
         """A run's :data:`~unfreeze.records.PREDICTIONS`."""
         return read_table(self.study_dir.run(run_id).predictions(split))
 
+    def dynamics(self, run_id: str) -> pa.Table | None:
+        """A run's :data:`~unfreeze.records.DYNAMICS`, or None where it recorded none."""
+        path = self.study_dir.run(run_id).dynamics
+        return read_table(path) if path.is_file() else None
+
     @cached_property
     def leaderboard(self) -> list[Row]:
         """One row for each strategy: ranked ones first, then those that did not learn, then those that failed."""

@@ -139,7 +139,7 @@ def calibration_report(runs: Sequence[Row]) -> Table:
     scores = [column for name, kind in names for column in ((name, kind), ("scaled", kind))]
     note = (
         "“Scaled”: after dividing the logits by a temperature fitted on validation, which changes no answer. Above 1, "
-        "the classifier was too sure. Expected calibration error over 15 bins, of equal width or of as many examples each."
+        "the classifier was too sure. Expected calibration error (ECE) is over 15 bins, of equal width or equal mass."
     )
     columns = [("Run", "choice"), ("Temperature", "decimal"), *scores]
     return Table("calibration-scores", "Calibration before and after temperature scaling", columns, rows, note)
