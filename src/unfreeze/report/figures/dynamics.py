@@ -12,8 +12,8 @@ from unfreeze.analysis.dynamics import REGIONS, Cartography
 from unfreeze.report.figures.figure import Figure, blank, chooser, visible
 from unfreeze.report.formats import percent
 
-BINS = (25, 50)  # of variability (0 to 0.5) and confidence (0 to 1): any number of examples makes 1,250 points at most
-LARGEST = 18  # pixels
+BINS = (40, 40)  # of variability (0 to 0.5) and confidence (0 to 1): any number of examples makes 1,600 points at most
+LARGEST = 16  # pixels
 COLOURBAR = {"title": "Right", "tickformat": ".0%", "thickness": 12}
 CORRECTNESS = [[0, "#EE6677"], [0.5, "#CCBB44"], [1, "#4477AA"]]
 
@@ -46,6 +46,7 @@ def data_maps(strategies: Mapping[str, Cartography]) -> Figure:
                     "size": np.round(np.maximum(3, LARGEST * (examples / examples.max()) ** 0.25), 1),
                     "color": cells["correctness"].to_numpy().astype(np.float32),
                     "coloraxis": "coloraxis",
+                    "line": {"width": 0},
                 },
                 visible=number == 0,
                 hovertemplate="%{customdata} examples, %{marker.color:.0%} of answers right<extra></extra>",
@@ -54,7 +55,7 @@ def data_maps(strategies: Mapping[str, Cartography]) -> Figure:
         tables.append(cells.add_column(0, "strategy", pa.array([name] * len(cells))))
     for edge, region in ((1, 0), (0, 2)):
         plot.add_shape(type="line", x0=0, y0=0.5, x1=0.5, y1=edge, line={"color": "#999999", "dash": "dot"})
-        plot.add_annotation(x=0.02, y=0.96 if edge else 0.04, text=REGIONS[region], xanchor="left", showarrow=False)
+        plot.add_annotation(x=0.3, y=0.95 if edge else 0.05, text=REGIONS[region], showarrow=False)
     plot.add_annotation(x=0.48, y=0.5, text=REGIONS[1], xanchor="right", showarrow=False)
     chooser(plot, ((name, visible(index, len(strategies), 1), {}) for index, name in enumerate(strategies)))
     table, reading = pa.concat_tables(tables), _reading(strategies)
