@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from unfreeze.analysis.compare import compare
-from unfreeze.analysis.metrics import evaluate
+from unfreeze.analysis.metrics import calibrated, evaluate
 from unfreeze.datasets.explore import explore
-from unfreeze.records import EXAMPLES, Dataset, predictions_table
+from unfreeze.records import EXAMPLES, Dataset, dynamics_table, predictions_table
 from unfreeze.studydir import StudyDir, write_json, write_table, write_text
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -37,6 +37,7 @@ class Run:
     confidence: float = 0.9
     published: dict[str, Any] | None = None
     cost: dict[str, Any] = field(default_factory=dict)
+    dynamics: bool = True
 
     @property
     def run_id(self) -> str:
@@ -72,6 +73,14 @@ def predictions(examples: pa.Table, labels: Sequence[str], run: Run) -> pa.Table
     return predictions_table(examples["guid"], examples["gold"], np.log(probabilities).astype(np.float32))
 
 
+def dynamics(examples: pa.Table, run: Run, epochs: int = 3) -> pa.Table:
+    """Every tenth training example is never learned, those with the indices of a run's mistakes in the last epoch."""
+    probability = np.full((epochs, len(examples)), 0.9, np.float32)
+    probability[:-1, list(run.mistakes)] = 0.3
+    probability[:, ::10] = 0.05
+    return dynamics_table(examples["guid"], examples["gold"], probability, probability > 0.5)
+
+
 def result(run: Run, data: Dataset, tables: dict[str, pa.Table]) -> dict[str, Any]:
     cost = dict.fromkeys(COST)
     measured = {
@@ -81,6 +90,9 @@ def result(run: Run, data: Dataset, tables: dict[str, pa.Table]) -> dict[str, An
         "peak_memory_bytes": 3 * 10**8,
     }
     finished = run.status == "finished"
+    metrics = {split: evaluate(table, data.labels) for split, table in tables.items()} if finished else None
+    if metrics and "validation" in tables:
+        metrics["test"]["calibrated"] = calibrated(tables["validation"], tables["test"])
     return {
         "run_id": run.run_id,
         "encoder": run.encoder,
@@ -90,7 +102,7 @@ def result(run: Run, data: Dataset, tables: dict[str, pa.Table]) -> dict[str, An
         "failure": FAILURE if run.status in ("failed", "diverged") else None,
         "params": {"total": 22_714_755, "trainable": 149_379} if finished else None,
         "recipe": {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3},
-        "metrics": {split: evaluate(table, data.labels) for split, table in tables.items()} if finished else None,
+        "metrics": metrics,
         "best_epoch": 2 if finished else None,
         "cost": {**cost, **measured, **run.cost} if finished else None,
         "environment": {"device": "cpu", "precision": "fp32", "threads": 2} if finished else None,
@@ -112,6 +124,8 @@ def write_study(path: Path, runs: Sequence[Run], data: Dataset | None = None) ->
         tests[run.run_id] = tables["test"]
         for split, table in tables.items():
             write_table(study_dir.run(run.run_id).predictions(split), table)
+        if run.dynamics:
+            write_table(study_dir.run(run.run_id).dynamics, dynamics(data.splits["train"], run))
         write_text(study_dir.run(run.run_id).history, "".join(json.dumps(line) + "\n" for line in history()))
     write_text(study_dir.study_yaml, "name: handmade\nstrategies: [head-only]\n")
     write_json(study_dir.resolved, resolved(runs, data))

@@ -9,12 +9,14 @@ from study_factory import Run, dataset, predictions, result
 from unfreeze.analysis.compare import (
     accuracy_covariance,
     compare,
-    difference,
     holm,
     learned,
     mcnemar,
     pooled_seed_variance,
+    variance_of,
 )
+from unfreeze.analysis.decisions import estimate
+from unfreeze.analysis.verdict import write_verdict
 from unfreeze.records import Dataset
 
 
@@ -41,7 +43,7 @@ def test_a_clear_difference_is_decided_and_a_small_one_is_not():
     assert head["accuracy"]["mean"] == pytest.approx(160 / 300)
     assert "full has the highest test accuracy: 90.0 %" in found["verdict"][0]
     assert any("head-only gives up 36.7 points" in line for line in found["verdict"])
-    assert any(line.startswith("Within the noise of it: lora") for line in found["verdict"])
+    assert any(line.startswith("Undecided whether lora is any worse (-0.7 points, 95 %") for line in found["verdict"])
 
 
 def test_two_seeds_are_enough_for_a_gulf():
@@ -58,6 +60,15 @@ def test_seed_variance_is_pooled_by_degrees_of_freedom():
     assert pooled_seed_variance(accuracy, [np.array([5])]) == (0, 0)
 
 
+def test_mcnemar_on_the_approval_ratings_of_agresti():
+    """Categorical Data Analysis (1990), p. 350: 1,600 people asked twice; exact p-value of R's exact2x2 on the same."""
+    first = np.repeat([True, True, False, False], [794, 150, 86, 570])
+    second = np.repeat([True, False, True, False], [794, 150, 86, 570])
+    found = mcnemar(first, second)
+    assert (found["only_a"], found["only_b"]) == (150, 86)
+    assert found["p"] == pytest.approx(3.716e-05, rel=1e-3)
+
+
 def test_mcnemar_agrees_with_an_exact_binomial_test():
     a = np.array([True] * 59 + [False] * 10 + [True] * 31)
     b = np.array([False] * 59 + [True] * 10 + [True] * 31)
@@ -65,6 +76,15 @@ def test_mcnemar_agrees_with_an_exact_binomial_test():
     assert (found["only_a"], found["only_b"]) == (59, 10)
     assert found["p"] == pytest.approx(stats.binomtest(10, 69).pvalue)
     assert mcnemar(a, a) == {"only_a": 0, "only_b": 0, "p": 1.0}
+
+
+def test_holm_on_the_trial_of_benjamini_and_hochberg():
+    """Their 15 p-values (1995, section 3): control of the familywise error rejects three, as they say of Hochberg's."""
+    p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344]
+    p += [0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
+    adjusted = holm(p)
+    assert adjusted[:4] == pytest.approx([0.0015, 0.0056, 0.0247, 0.114])
+    assert sum(value < 0.05 for value in adjusted) == 3
 
 
 def test_holm_on_the_textbook_example():
@@ -88,11 +108,13 @@ def test_without_groups_and_seeds_the_interval_is_the_paired_t_interval():
     rng = np.random.default_rng(1)
     correct = rng.random((2, 400)) < [[0.8], [0.7]]
     covariance = accuracy_covariance(correct, np.arange(400))
-    found = difference(correct.mean(1), covariance, np.array([0]), np.array([1]), item_df=399, pooled=(0, 0))
+    variance = variance_of(correct.mean(1), covariance, np.array([0]), np.array([1]), groups=400, pooled=(0, 0))
+    found = estimate(correct[0].mean() - correct[1].mean(), variance, margin=0.005)
     test = stats.ttest_rel(correct[0].astype(float), correct[1].astype(float))
     assert found["p"] == pytest.approx(test.pvalue)
     assert found["interval"] == pytest.approx(list(test.confidence_interval()))
-    assert not found["covers_seeds"]
+    assert found["interval_90"] == pytest.approx(list(test.confidence_interval(0.9)))
+    assert not variance.covers_seeds
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(2, 0.1), (4, 0.0)])
@@ -106,7 +128,9 @@ def test_intervals_cover_a_true_difference_of_nothing(seeds, seed_sd):
         covariance = accuracy_covariance(correct, np.arange(400))
         a, b = np.arange(seeds), np.arange(seeds, 2 * seeds)
         pooled = pooled_seed_variance(correct.mean(1), [a, b])
-        low, high = difference(correct.mean(1), covariance, a, b, 399, pooled)["interval"]
+        accuracy = correct.mean(1)
+        variance = variance_of(accuracy, covariance, a, b, 400, pooled)
+        low, high = estimate(accuracy[a].mean() - accuracy[b].mean(), variance, 0.005)["interval"]
         covered += low <= 0 <= high
     # Nominal is 285; 270 is four standard errors below it. Counting items alone would give far less for (2, 0.1).
     assert covered >= 270
@@ -152,7 +176,9 @@ def test_no_run_finished():
 
 def test_identical_runs_and_one_group_only():
     found = comparison([Run("full", 0, range(9)), Run("lora", 0, range(9))])
-    assert (found["pairs"][0]["p"], found["pairs"][0]["interval"]) == (1.0, [0.0, 0.0])
+    # 150 groups answered alike: one in 50 others may not be (rule of three), which is not yet within half a point.
+    assert (found["pairs"][0]["p"], found["pairs"][0]["interval"]) == (1.0, [-0.02, 0.02])
+    assert found["pairs"][0]["decision"] == "undecided"
     data = dataset(rows=30)
     one_group = data.splits["test"].set_column(4, "group", pa.array([5] * 30, pa.int32()))
     data = Dataset(data.name, data.labels, {**data.splits, "test": one_group})
@@ -160,11 +186,41 @@ def test_identical_runs_and_one_group_only():
     assert (pair["interval"], pair["p_holm"], pair["decision"]) == (None, None, "undecided")
 
 
+def test_the_margin_is_the_study_s():
+    runs = [Run("full", 0, range(30)), Run("lora", 0, range(1, 32))]
+    data = dataset(rows=300)
+    tables = {run.run_id: predictions(data.splits["test"], data.labels, run) for run in runs}
+    rows = [result(run, data, {"test": tables[run.run_id]}) for run in runs]
+    groups = data.splits["test"]["group"].to_numpy()
+    decisions = [compare(rows, tables.__getitem__, groups, margin)["pairs"][0]["decision"] for margin in (0.01, 0.05)]
+    assert decisions == ["undecided", "equivalent"]
+
+
+def verdict_with(**changes) -> str:
+    runs = [Run(name, seed, range(start, 30 + start)) for name, start in (("full", 0), ("lora", 99)) for seed in (0, 1)]
+    found = comparison(runs)
+    found["pairs"][0].update(changes)
+    return write_verdict(found)[1]
+
+
+def test_an_open_pair_says_what_would_settle_it():
+    def said(seeds, examples):
+        return verdict_with(to_settle={"seeds": seeds, "test_examples": examples})
+
+    assert said(12, 40_000).endswith("; 12 seeds or 40,000 test examples would settle it.")
+    assert said(12, None).endswith("12 seeds would settle it, more test examples alone would not.")
+    assert said(None, 40_000).endswith("40,000 test examples would settle it, more seeds alone would not.")
+    assert said(None, None).endswith("neither more seeds nor more test examples alone would settle it.")
+    one_seed = verdict_with(to_settle={"seeds": None, "test_examples": 9000}, covers_seeds=False)
+    assert one_seed.endswith("9,000 test examples would settle it for these runs.")
+    assert verdict_with(interval=None).endswith("one group of test examples says nothing about others.")
+
+
 def test_strategies_that_answer_alike_while_their_seeds_differ():
     """No variance over items, some between seeds: degrees of freedom of zero once made the interval NaN."""
     runs = [Run(name, seed, range(30 * seed, 30 * seed + 20 + seed)) for name in ("a", "b") for seed in (0, 1)]
     (pair,) = comparison(runs)["pairs"]
-    assert (pair["difference"], pair["interval"], pair["p"], pair["decision"]) == (0, [0, 0], 1, "undecided")
+    assert (pair["difference"], pair["interval"], pair["p"], pair["decision"]) == (0, [-0.02, 0.02], 1, "undecided")
 
 
 def test_encoders_are_named_where_there_are_several():

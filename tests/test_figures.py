@@ -29,6 +29,7 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> Sections:
 
 def every_figure(sections: Sections) -> list[Figure]:
     parts = (sections.answer, sections.data, sections.each_run, sections.mistakes, sections.words, sections.compute)
+    parts += (sections.dynamics,)
     return [figure for part in parts for figure in part]
 
 
@@ -111,6 +112,40 @@ def test_sure_mistakes_and_flips(sections):
         "same_mistake": 6,
         "other_mistake": 0,
     }
+
+
+def test_pairs_say_what_was_decided_the_better_first(sections):
+    (row,) = sections.pairs.rows
+    assert row[:3] == ["LoRA <b>r8", "better", "head-only"]
+    assert row[3] == pytest.approx((25.5 - 5) / 60)
+    assert row[4] < row[3] < row[5]
+    assert row[8:] == [None, None]
+    assert [strategy["against_best"] for strategy in sections.content.leaderboard] == [None, "worse"]
+
+
+def test_data_maps_count_every_training_example_once_a_strategy(sections):
+    figure = named(sections, "data-maps")
+    cells = figure.table.to_pylist()
+    for name in sections.learned_by:
+        assert sum(cell["examples"] for cell in cells if cell["strategy"] == name) == 60
+    never = next(cell for cell in cells if cell["confidence"] < 0.1)
+    assert (never["examples"], never["correctness"]) == (6, 0)
+    # Of 60, six are never learned, and both seeds of LoRA learn 3, 4 and 5 only in the last epoch.
+    assert figure.reading.startswith(
+        "LoRA <b>r8 finds 85.0\u202f% of the training examples easy to learn, 5.0\u202f% am"
+    )
+
+
+def test_what_is_learned_late_and_what_never(sections):
+    errors, times = sections.dynamics_tables
+    assert [row[0] for row in errors.rows] == [f"a man sleeps {5 * i}" for i in range(6)]
+    assert {row[-1] for row in errors.rows} == {4}
+    assert [label for label, _ in times.columns[-2:]] == ["LoRA <b>r8", "head-only"]
+    # Seeds of head-only learn 0 to 25 late, LoRA's 0 to 6; the tenth ones are never learned by either.
+    late = [i for i in range(26) if i % 10 and i > 6]
+    assert {row[1] for row in times.rows} == {f"nobody is outside {i}" if i % 3 else f"a man {i}" for i in late}
+    assert {tuple(row[-2:]) for row in times.rows} == {(1, 3)}
+    assert f"learns {len(late)} earlier than head-only (0 later)" in times.note
 
 
 def test_single_texts_and_many_classes(tmp_path: Path):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import f1_score, log_loss
 
-from unfreeze.analysis.metrics import evaluate
+from unfreeze.analysis.metrics import calibrated, evaluate
 from unfreeze.records import predictions_table
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -46,4 +46,18 @@ def test_a_perfect_run_and_unseen_classes_warn_of_nothing_and_are_json():
         warnings.simplefilter("error")
         found = evaluate(table([0, 0], np.array([[800.0, 0, -800], [800, 0, 0]])), LABELS)
     assert (found["mistakes"], found["loss"], found["macro_f1"]) == (0, 0, 1)
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_temperature_comes_from_validation_alone():
+    rng = np.random.default_rng(1)
+    gold, noise = rng.integers(0, 3, 600), rng.normal(size=(600, 3))
+    logits = 8 * (np.eye(3)[gold] + noise)
+    validation = table(gold[:300].tolist(), logits[:300])
+    found = calibrated(validation, table(gold[300:].tolist(), logits[300:]))
+    assert found["temperature"] > 1.5
+    assert calibrated(validation, validation)["temperature"] == found["temperature"]
+    before = evaluate(table(gold[300:].tolist(), logits[300:]), LABELS)
+    assert set(found) - {"temperature"} < set(before)
+    assert found["loss"] < before["loss"]
     json.dumps(found, allow_nan=False)

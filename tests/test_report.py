@@ -10,7 +10,7 @@ from study_factory import Run, dataset, write_study
 from unfreeze.errors import StudyDirError
 from unfreeze.report import write_report
 from unfreeze.report.formats import count, percent, seconds, short, size
-from unfreeze.studydir import StudyDir
+from unfreeze.studydir import StudyDir, read_json, write_json
 
 NASTY = "<script>alert(1)</script> \"'&amp; </script><img src=x onerror=alert(2)> 🙂 שלום {{ 7*7 }}"
 
@@ -71,6 +71,51 @@ def test_every_kind_of_study_renders(tmp_path, runs):
     assert not re.search(r">(None|nan|NaN)<", html)
 
 
+def test_equivalent_and_undecided_are_marked_apart(tmp_path):
+    data, wrong = dataset(rows=4000), range(400)
+    open_ = Run("lora", 0, range(3600, 4000))
+    html = page(tmp_path, [Run("full", 0, range(399)), Run("bitfit", 0, wrong), open_, Run("ia3", 0, range(900))], data)
+    marks = re.findall(r'data-sort="\d">([^<]*)</td>\s*<th scope="row">(\S+)</th>', html)
+    assert [(mark.strip(), name) for mark, name in marks] == [
+        ("1", "full"),
+        ("2 =", "bitfit"),
+        ("3 ?", "lora"),
+        ("4", "ia3"),
+    ]
+    assert "Equivalent to full, within ±0.5 points of it: bitfit (+0.0 points, 90 % interval" in html
+    assert "Undecided whether lora is any worse" in html
+    assert "ia3 gives up" in html
+
+
+def test_what_older_folders_did_not_measure_is_a_dash(tmp_path):
+    study_dir = write_study(tmp_path, RUNS)
+    rows = read_json(study_dir.results_json)
+    for row in rows:
+        for key in ("calibrated", "brier", "ece_mass"):
+            del row["metrics"]["test"][key]
+    write_json(study_dir.results_json, rows)
+    comparison = read_json(study_dir.comparison)
+    del comparison["equivalence"]
+    for pair in comparison["pairs"]:
+        for key in ("detectable", "to_settle", "interval_90", "p_equivalence", "p_equivalence_holm"):
+            del pair[key]
+    write_json(study_dir.comparison, comparison)
+    html = write_report(study_dir).read_text(encoding="utf-8")
+    assert '"LoRA r8 \\u00b7 seed 0", null, ' in html
+    assert "% after temperature scaling" not in html
+
+
+def test_calibration_is_given_before_and_after(tmp_path):
+    html = page(tmp_path, [Run("full", 0, range(20))])
+    assert re.search(r"Expected calibration error is 23\.3.% for full · seed 0, 0\.0.% after temperature", html)
+
+
+def test_how_examples_were_learned_is_shown_where_it_was_recorded(tmp_path):
+    one = [Run("full"), Run("lora", dynamics=False)]
+    assert 'id="dynamics"' in page(tmp_path / "some", one)
+    assert 'id="dynamics"' not in page(tmp_path / "none", one[1:])
+
+
 def test_failures_are_named(tmp_path):
     html = page(tmp_path, [Run("full"), Run("lora", status="diverged")])
     assert "Diverged at step 7: the loss is not finite" in html
@@ -79,7 +124,7 @@ def test_failures_are_named(tmp_path):
 def test_texts_are_data(tmp_path):
     plain = Elements(page(tmp_path / "plain", RUNS))
     data = dataset(text=NASTY, labels=("<b>yes", "no & \"maybe'"))
-    runs = [Run("<i>full", 0, range(9)), Run("{{ 7*7 }}", 0, range(9))]
+    runs = [Run("<i>full", 0, range(9)), Run("{{ 7*7 }}", 0, range(12))]
     runs = runs + [Run(run.strategy, 1, run.mistakes) for run in runs]
     nasty = Elements(page(tmp_path / "nasty", runs, data))
     for tag in ("script", "img", "b", "i"):

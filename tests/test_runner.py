@@ -296,3 +296,7 @@ def test_a_report_can_be_written_again(study, tmp_path):
     again = conclude(StudyDir.existing(tmp_path / "out"))
     assert again.report.is_file()
     assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == 3
+    assert again.comparison["equivalence"] == 0.005
+    yaml = tmp_path / "out" / "study.yaml"
+    yaml.write_text(yaml.read_text() + "equivalence: 0.02\n")
+    assert conclude(StudyDir.existing(tmp_path / "out")).comparison["equivalence"] == 0.02

@@ -38,6 +38,17 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+# How a run learned one training example: in each epoch the probability it gave the gold label, before that step's
+# update, and whether its answer was the gold label.
+DYNAMICS = pa.schema(
+    [
+        ("guid", pa.string()),
+        ("gold", pa.int32()),
+        ("gold_probability", pa.list_(pa.float32())),
+        ("correct", pa.list_(pa.bool_())),
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -89,3 +100,29 @@ def logits_array(predictions: pa.Table) -> np.ndarray:
     """The logits of a :data:`PREDICTIONS` table as a float32 array of shape (examples, labels)."""
     flat: np.ndarray = predictions["logits"].combine_chunks().flatten().to_numpy()
     return flat.reshape(len(predictions), -1).astype(np.float32, copy=False)
+
+
+def dynamics_table(
+    guid: pa.ChunkedArray, gold: pa.ChunkedArray, gold_probability: np.ndarray, correct: np.ndarray
+) -> pa.Table:
+    """Build a :data:`DYNAMICS` table.
+
+    Args:
+        guid: of the training examples.
+        gold: their labels.
+        gold_probability: shape (epochs, examples).
+        correct: shape (epochs, examples), booleans.
+    """
+    epochs, examples = gold_probability.shape
+    ends = pa.array(np.arange(examples + 1, dtype=np.int32) * epochs)
+    flat = (pa.array(gold_probability.T.ravel(), pa.float32()), pa.array(correct.T.ravel(), pa.bool_()))
+    return pa.table([guid, gold, *(pa.ListArray.from_arrays(ends, values) for values in flat)], schema=DYNAMICS)
+
+
+def dynamics_arrays(dynamics: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """``gold_probability`` and ``correct`` of a :data:`DYNAMICS` table, each of shape (epochs, examples)."""
+    probability, correct = (
+        dynamics[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(dynamics), -1).T
+        for name in ("gold_probability", "correct")
+    )
+    return probability, correct

@@ -20,6 +20,8 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from unfreeze.errors import StudyError, nearest
 from unfreeze.section import Section, parse_section
 
+EQUIVALENCE = 0.005  # half a point of accuracy: below what one would pay for with a slower or larger classifier
+
 
 class Columns(Section):
     """Which columns of the user's own data hold what. ``text`` is another name for ``premise``."""
@@ -168,7 +170,11 @@ def _strategy_entry(value: Any) -> Any:
 
 
 class Study(Section):
-    """A grid of encoders × strategies × seeds on one dataset."""
+    """A grid of encoders × strategies × seeds on one dataset.
+
+    Attributes:
+        equivalence: a difference in test accuracy smaller than this share does not matter.
+    """
 
     name: str = Field("study", pattern=r"^[A-Za-z0-9][\w.-]*$")
     data: DataSpec = DataSpec()
@@ -177,6 +183,7 @@ class Study(Section):
     recipe: Recipe = Recipe()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    equivalence: float = Field(EQUIVALENCE, ge=0, lt=1)
     mute: tuple[Annotated[str, Field(pattern=r"^UNF\d{3}$")], ...] = ()
 
 

@@ -93,6 +93,11 @@ class RunDir:
         return self.path / "history.jsonl"
 
     @property
+    def dynamics(self) -> Path:
+        """A :data:`~unfreeze.records.DYNAMICS` table, where the run recorded one."""
+        return self.path / "dynamics.arrow"
+
+    @property
     def checkpoint(self) -> Path:
         """The folder with what was trained."""
         return self.path / "checkpoint"

@@ -94,13 +94,13 @@ def truncation(evidence: Evidence) -> str | None:
 
 
 def within_noise(evidence: Evidence) -> str | None:
-    """UNF007: the best strategy cannot be told from others."""
+    """UNF007: others are undecided against the best strategy."""
     best = set(evidence.comparison["ranking"][:1])
     pairs = [pair for pair in evidence.comparison["pairs"] if {pair["a"], pair["b"]} & best]
     undecided = [pair for pair in pairs if pair["decision"] == "undecided"]
     if not undecided:
         return None
-    return f"{len(undecided)} of {len(pairs)} other strategies cannot be told from the best."
+    return f"{len(undecided)} of {len(pairs)} other strategies are undecided against the best."
 
 
 def one_seed(evidence: Evidence) -> str | None:

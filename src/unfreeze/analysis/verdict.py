@@ -6,11 +6,12 @@ from typing import Any
 
 Row = dict[str, Any]
 
+INTERVALS = ("interval", "interval_90")
 NAMED = 4  # strategies that get a sentence of their own; a verdict is short
 
 
 def write_verdict(comparison: Row) -> list[str]:
-    """Say what a comparison found: the best, what is noise beside it, what is given up, what to be careful with.
+    """Say what a comparison found: the best, what equals it, what is not known, what is given up, what to beware of.
 
     Args:
         comparison: the content of ``comparison.json`` without its verdict.
@@ -32,21 +33,65 @@ def _best(comparison: Row) -> list[str]:
     spread = "one run" if seeds == 1 else f"mean of {seeds} seeds, sd {_points(accuracy['sd'])}"
     sentences = [f"{_name(comparison, best)} has the highest test accuracy: {_percent(accuracy['mean'])} ({spread})."]
     against = {other: _against(comparison, best, other) for other in others}
-    noise = [other for other in others if against[other]["decision"] == "undecided"]
-    if noise:
-        names = _list([f"{_name(comparison, other)} ({_gap(against[other])})" for other in noise])
-        sentences.append(f"Within the noise of it: {names}; this study cannot tell which of them is better.")
-    cheapest = _cheapest(strategies, [best, *noise])
-    if cheapest not in (None, best):
-        share = strategies[cheapest]["alone_seconds"] / strategies[best]["alone_seconds"]
-        sentences.append(
-            f"Of these, {_name(comparison, cheapest)} trains fastest, in {100 * share:.0f} % of the time of the best."
-        )
-    sentences += _for_less(comparison, best, noise)
-    return sentences + _losers(comparison, {other: pair for other, pair in against.items() if other not in noise})
+    equivalent = {other: pair for other, pair in against.items() if pair["decision"] == "equivalent"}
+    undecided = {other: pair for other, pair in against.items() if pair["decision"] == "undecided"}
+    sentences += _equivalent(comparison, best, equivalent) + _undecided(comparison, best, undecided)
+    sentences += _for_less(comparison, best, [*equivalent, *undecided])
+    return sentences + _losers(comparison, {i: pair for i, pair in against.items() if pair["decision"] == "worse"})
 
 
-def _for_less(comparison: Row, best: int, noise: list[int]) -> list[str]:
+def _equivalent(comparison: Row, best: int, against: dict[int, Row]) -> list[str]:
+    """A finding: these differ from the best by less than the study cares about."""
+    if not against:
+        return []
+    names = _list([f"{_name(comparison, other)} ({_gap(pair, 90)})" for other, pair in against.items()])
+    margin = f"within ±{_points(comparison['equivalence'])} of it"
+    return [f"Equivalent to {_name(comparison, best)}, {margin}: {names}.", *_fastest(comparison, best, against)]
+
+
+def _undecided(comparison: Row, best: int, against: dict[int, Row]) -> list[str]:
+    """Not knowing, and what would end it; a long tail is summed up."""
+    sentences = [
+        f"Undecided whether {_name(comparison, other)} is any worse ({_gap(pair, 95)}): {_settled_by(pair)}."
+        for other, pair in list(against.items())[:NAMED]
+    ]
+    if len(against) > NAMED:
+        sentences.append(f"Undecided too: {len(against) - NAMED} others.")
+    return sentences + _fastest(comparison, best, against)
+
+
+def _settled_by(pair: Row) -> str:
+    """What this study could have found, and what would settle the pair, were the difference seen the true one."""
+    seeds, examples = pair["to_settle"]["seeds"], pair["to_settle"]["test_examples"]
+    if pair["interval"] is None:
+        return "one group of test examples says nothing about others"
+    able = f"a study like this finds differences of {_points(pair['detectable'])}; " if pair["detectable"] else ""
+    return able + _larger(pair["covers_seeds"], seeds, examples)
+
+
+def _larger(covers_seeds: bool, seeds: int | None, examples: int | None) -> str:
+    if not covers_seeds:
+        return f"{examples:,} test examples would settle it for these runs" if examples else "test examples cannot tell"
+    if seeds and examples:
+        return f"{seeds:,} seeds or {examples:,} test examples would settle it"
+    if seeds:
+        return f"{seeds:,} seeds would settle it, more test examples alone would not"
+    if examples:
+        return f"{examples:,} test examples would settle it, more seeds alone would not"
+    return "neither more seeds nor more test examples alone would settle it"
+
+
+def _fastest(comparison: Row, best: int, among: dict[int, Row]) -> list[str]:
+    """Which of them saves most of the best one's training time."""
+    strategies = comparison["strategies"]
+    cheapest = _cheapest(strategies, [best, *among])
+    if cheapest in (None, best):
+        return []
+    share = strategies[cheapest]["alone_seconds"] / strategies[best]["alone_seconds"]
+    return [f"Of these, {_name(comparison, cheapest)} trains fastest, in {100 * share:.0f} % of the time of the best."]
+
+
+def _for_less(comparison: Row, best: int, named: list[int]) -> list[str]:
     """What a smaller budget of time buys: strategies that nothing faster beats."""
     strategies = comparison["strategies"]
     timed = [index for index in comparison["ranking"] if strategies[index]["alone_seconds"]]
@@ -60,7 +105,7 @@ def _for_less(comparison: Row, best: int, noise: list[int]) -> list[str]:
         f"{_name(comparison, index)} reaches {_percent(strategies[index]['accuracy']['mean'])} "
         f"in {100 * strategies[index]['alone_seconds'] / strategies[best]['alone_seconds']:.0f} %"
         for index in reversed(front)
-        if index != best and index not in noise
+        if index != best and index not in named
     ]
     return [f"With less of its training time: {_list(bought[:NAMED])}."] if bought else []
 
@@ -78,20 +123,33 @@ def _losers(comparison: Row, against: dict[int, Row]) -> list[str]:
     return sentences
 
 
-def _gap(pair: Row) -> str:
-    gap = f"{100 * pair['difference']:+.1f} points"
-    if pair["interval"] is None:
+def _gap(pair: Row, level: int) -> str:
+    """The difference with its interval of 90 or 95 %."""
+    gap, interval = f"{100 * pair['difference']:+z.1f} points", pair["interval" if level == 95 else "interval_90"]
+    if interval is None:
         return gap
-    low, high = pair["interval"]
-    return f"{gap}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+    low, high = interval
+    return f"{gap}, {level} % interval {100 * low:+z.1f} to {100 * high:+z.1f}"
 
 
 def _against(comparison: Row, best: int, other: int) -> Row:
-    """The pair of both, its difference as the other less the best."""
+    """The pair of both, said of the other: its difference is the other less the best."""
     pair = next(pair for pair in comparison["pairs"] if {pair["a"], pair["b"]} == {best, other})
-    sign = 1 if pair["a"] == other else -1
-    interval = pair["interval"] and sorted(sign * bound for bound in pair["interval"])
-    return {**pair, "difference": sign * pair["difference"], "interval": interval}
+    return pair if pair["a"] == other else turned(pair)
+
+
+def turned(pair: Row) -> Row:
+    """The same pair, said of its second strategy."""
+    intervals = {key: pair[key] and [-bound for bound in pair[key][::-1]] for key in INTERVALS if key in pair}
+    decision = {"better": "worse", "worse": "better"}.get(pair["decision"], pair["decision"])
+    return {
+        **pair,
+        **intervals,
+        "a": pair["b"],
+        "b": pair["a"],
+        "difference": -pair["difference"],
+        "decision": decision,
+    }
 
 
 def _cheapest(strategies: list[Row], among: list[int]) -> int | None:

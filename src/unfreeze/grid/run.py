@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unfreeze.analysis.metrics import evaluate
+from unfreeze.analysis.metrics import calibrated, evaluate
 from unfreeze.errors import Diverged
 from unfreeze.grid.environment import environment
 from unfreeze.grid.plan import strategy_of
@@ -146,13 +146,13 @@ def _evaluate(
     run: RunDir, spec: RunSpec, dataset: Dataset, model: Any, inputs: Mapping[str, Inputs], compute: Compute
 ) -> dict[str, Any]:
     """Predict validation and test, keep the predictions, and score them."""
-    metrics = {}
+    tables = {}
     for split in ("validation", "test"):
         examples = dataset.splits[split]
-        table = predictions_table(examples["guid"], examples["gold"], predict(model, inputs[split], compute))
-        write_table(run.predictions(split), table)
-        metrics[split] = evaluate(table, spec.labels)
-    return metrics
+        tables[split] = predictions_table(examples["guid"], examples["gold"], predict(model, inputs[split], compute))
+        write_table(run.predictions(split), tables[split])
+    metrics = {split: evaluate(table, spec.labels) for split, table in tables.items()}
+    return metrics | {"test": metrics["test"] | {"calibrated": calibrated(**tables)}}
 
 
 def _training_cost(progress: Progress) -> dict[str, float | None]:

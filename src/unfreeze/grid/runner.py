@@ -195,7 +195,10 @@ def conclude(study_dir: StudyDir) -> StudyResult:
     rows = collect(study_dir)
     groups = study_dir.read_dataset().splits["test"]["group"].to_numpy()
     done = [row for row in rows if row["status"] != "pending"]
-    comparison = compare(done, lambda run_id: read_table(study_dir.run(run_id).predictions("test")), groups)
+    equivalence = load_study(study_dir.study_yaml).equivalence
+    comparison = compare(
+        done, lambda run_id: read_table(study_dir.run(run_id).predictions("test")), groups, equivalence
+    )
     write_json(study_dir.comparison, comparison)
     return StudyResult(study_dir.path, rows, comparison, write_report(study_dir))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from unfreeze.analysis.verdict import turned
 from unfreeze.records import Dataset
 from unfreeze.studydir import StudyDir, read_json, read_table
 
@@ -81,20 +82,25 @@ class Content:
         """A run's :data:`~unfreeze.records.PREDICTIONS`."""
         return read_table(self.study_dir.run(run_id).predictions(split))
 
+    def dynamics(self, run_id: str) -> pa.Table | None:
+        """A run's :data:`~unfreeze.records.DYNAMICS`, or None where it recorded none."""
+        path = self.study_dir.run(run_id).dynamics
+        return read_table(path) if path.is_file() else None
+
     @cached_property
     def leaderboard(self) -> list[Row]:
         """One row for each strategy: ranked ones first, then those that did not learn, then those that failed."""
         strategies, best = self.comparison["strategies"], self.comparison["ranking"][:1]
-        decisions = {frozenset((pair["a"], pair["b"])): pair for pair in self.comparison["pairs"]}
+        pairs = [side for pair in self.comparison["pairs"] for side in (pair, turned(pair))]
+        decisions = {pair["a"]: pair["decision"] for pair in pairs if pair["b"] in best}
         rows: list[Row] = []
         for index in [*self.comparison["ranking"], *self.comparison["unranked"]]:
             runs = [row for row in self.finished if row["run_id"] in strategies[index]["run_ids"]]
-            pair = decisions.get(frozenset((index, *best)), {})
             rows.append(
                 {
                     **strategies[index],
                     "rank": len(rows) + 1 if index in self.comparison["ranking"] else None,
-                    "tied": index in best or pair.get("decision") == "undecided",
+                    "against_best": decisions.get(index),
                     "params": runs[0]["params"],
                     "cost": {key: _mean([row["cost"][key] for row in runs]) for key in runs[0]["cost"]},
                     "published": next(

@@ -10,13 +10,15 @@ import numpy as np
 
 from unfreeze.analysis.calibration import reliability_bins
 from unfreeze.analysis.checks import Evidence, Finding, run_checks
+from unfreeze.analysis.dynamics import Cartography, cartography, mean_of
 from unfreeze.analysis.mistakes import Answers, answers
 from unfreeze.analysis.slices import slices
 from unfreeze.analysis.words import count_words
 from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
-from unfreeze.report.tables import Table, class_report, flip_payload, sure_mistakes
+from unfreeze.report.learning_tables import label_errors, learning_times
+from unfreeze.report.tables import Table, calibration_report, class_report, flip_payload, pair_decisions, sure_mistakes
 from unfreeze.study import load_study
 
 Row = dict[str, Any]
@@ -57,6 +59,11 @@ class Sections:
         return [figures.trade_off(self.content.leaderboard)] if self.content.leaderboard else []
 
     @cached_property
+    def pairs(self) -> Table | None:
+        """What was decided of every pair of strategies."""
+        return pair_decisions(self.content.comparison)
+
+    @cached_property
     def data(self) -> list[Figure]:
         """Balance and lengths."""
         splits, labels = self.content.dataset.splits, self.content.dataset.labels
@@ -80,6 +87,11 @@ class Sections:
             figures.confusion(self.runs[: max(1, CONFUSION_CELLS // len(labels) ** 2)], labels),
             figures.calibration(self.runs, bins),
         ]
+
+    @cached_property
+    def calibration(self) -> Table | None:
+        """Calibration with and without a temperature."""
+        return calibration_report(self.runs) if self.runs else None
 
     @cached_property
     def classes(self) -> Table | None:
@@ -119,6 +131,39 @@ class Sections:
             return []
         counts = count_words(self.content.dataset.splits["test"], self._wrong(self.one_each))
         return [figures.words_in_mistakes(self.one_each, counts)] if counts else []
+
+    @cached_property
+    def learned(self) -> dict[str, Cartography]:
+        """How the training examples were learned, by run id; empty where no run recorded it."""
+        guid = self.content.dataset.splits["train"]["guid"]
+        tables = {row["run_id"]: self.content.dynamics(row["run_id"]) for row in self.runs}
+        return {run_id: cartography(table, guid) for run_id, table in tables.items() if table is not None}
+
+    @cached_property
+    def learned_by(self) -> dict[str, Cartography]:
+        """The mean over seeds, by the name of each strategy."""
+        several = len({row["encoder"] for row in self.runs}) > 1
+        runs: dict[str, list[Cartography]] = {}
+        for row in self.runs:
+            name = f"{row['strategy']} on {row['encoder']}" if several else row["strategy"]
+            if row["run_id"] in self.learned:
+                runs.setdefault(name, []).append(self.learned[row["run_id"]])
+        return {name: mean_of(seeds) for name, seeds in runs.items()}
+
+    @cached_property
+    def dynamics(self) -> list[Figure]:
+        """Where training examples lie on a data map."""
+        return [figures.data_maps(self.learned_by)] if self.learned else []
+
+    @cached_property
+    def dynamics_tables(self) -> list[Table]:
+        """Likely label errors, and what strategies learn at different times."""
+        train, labels = self.content.dataset.splits["train"], self.content.dataset.labels
+        tables = (
+            label_errors(list(self.learned.values()), train, labels) if self.learned else None,
+            learning_times(self.learned_by, train, labels) if len(self.learned_by) > 1 else None,
+        )
+        return [table for table in tables if table is not None]
 
     @cached_property
     def compute(self) -> list[Figure]:

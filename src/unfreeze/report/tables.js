@@ -3,6 +3,7 @@
 const PAGE = 25;
 const SHOWN = {
   percent: (value) => `${(100 * value).toFixed(1)}\u202f%`,
+  points: (value) => `${value > 0 ? "+" : ""}${(100 * value).toFixed(1)}`,
   decimal: (value) => value.toPrecision(3),
   count: (value) => value.toLocaleString("en").replaceAll(",", "\u202f"),
 };

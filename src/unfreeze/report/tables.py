@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from unfreeze.analysis.mistakes import Answers, confident_mistakes, flips
+from unfreeze.analysis.verdict import turned
 from unfreeze.report.figures.figure import run_labels
+from unfreeze.study import EQUIVALENCE
 
 Row = dict[str, Any]
 
@@ -26,7 +28,8 @@ class Table:
     Attributes:
         name: short and unique in a page; also its file name.
         title: what is listed.
-        columns: heading and kind: ``text``, ``choice`` (text to filter by), ``count``, ``percent`` or ``decimal``.
+        columns: heading and kind: ``text``, ``choice`` (text to filter by), ``count``, ``percent``, ``points`` (a
+            difference of shares) or ``decimal``.
         rows: one list a row, in the order of the columns.
         note: what the reader must know about them.
     """
@@ -58,6 +61,52 @@ def texts(examples: pa.Table, indices: Sequence[int] | np.ndarray) -> list[list[
     return [list(row) for row in zip(*columns, strict=True)]
 
 
+def pair_decisions(comparison: Row) -> Table | None:
+    """Every pair of strategies: its difference, what was decided, and what would settle it; None where there is none.
+
+    Args:
+        comparison: the content of ``comparison.json``.
+    """
+    strategies = comparison["strategies"]
+    several = len({strategy["encoder"] for strategy in strategies}) > 1
+    names = [f"{row['strategy']} on {row['encoder']}" if several else row["strategy"] for row in strategies]
+    pairs = [pair if pair["difference"] >= 0 else turned(pair) for pair in comparison["pairs"]]
+    pairs.sort(key=lambda pair: [-strategies[pair[side]]["accuracy"]["mean"] for side in ("a", "b")])
+    rows = [
+        [
+            names[pair["a"]],
+            pair["decision"],
+            names[pair["b"]],
+            pair["difference"],
+            *(pair["interval"] or (None, None)),
+            pair["p_holm"],
+            pair.get("detectable"),
+            *((pair.get("to_settle") or {}).get(key) for key in ("seeds", "test_examples")),
+        ]
+        for pair in pairs
+    ]
+    columns = [
+        ("Strategy", "choice"),
+        ("Decision", "choice"),
+        ("Beside", "choice"),
+        ("Difference", "points"),
+        ("95 % from", "points"),
+        ("to", "points"),
+        ("p (Holm)", "decimal"),
+        ("Could find", "points"),
+        ("Seeds to settle", "count"),
+        ("Examples to settle", "count"),
+    ]
+    margin = 100 * comparison.get("equivalence", EQUIVALENCE)
+    note = (
+        f"Differences in points of accuracy. Equivalent means within ±{margin:g} (two one-sided tests). What this "
+        "study could find is the difference it had an 80 % chance of finding. Undecided pairs say how many seeds of "
+        "each strategy, or how many test examples, would settle a difference of the size seen; a dash there means that "
+        "more of it alone would not."
+    )
+    return Table("pairs", "Every pair of strategies", columns, rows, note) if rows else None
+
+
 def class_report(runs: Sequence[Row]) -> Table:
     """Precision, recall, F1 and support of every class in every run.
 
@@ -73,6 +122,27 @@ def class_report(runs: Sequence[Row]) -> Table:
     kinds = ("choice", "choice", "percent", "percent", "percent", "count")
     headings = ("Run", "Class", "Precision", "Recall", "F1", "Support")
     return Table("classes", "Every class", list(zip(headings, kinds, strict=True)), rows)
+
+
+def calibration_report(runs: Sequence[Row]) -> Table:
+    """Calibration of every run on test, as trained and with a temperature fitted on validation.
+
+    Args:
+        runs: rows of ``results.json`` that finished; what older ones did not measure is a dash.
+    """
+    rows = []
+    for row, name in zip(runs, run_labels(runs), strict=True):
+        before, after = row["metrics"]["test"], row["metrics"]["test"].get("calibrated", {})
+        scores = [side.get(key) for key in ("ece", "ece_mass", "brier", "loss") for side in (before, after)]
+        rows.append([name, after.get("temperature"), *scores])
+    names = (("ECE", "percent"), ("ECE, equal mass", "percent"), ("Brier", "decimal"), ("Loss", "decimal"))
+    scores = [column for name, kind in names for column in ((name, kind), ("scaled", kind))]
+    note = (
+        "“Scaled”: after dividing the logits by a temperature fitted on validation, which changes no answer. Above 1, "
+        "the classifier was too sure. Expected calibration error (ECE) is over 15 bins, of equal width or equal mass."
+    )
+    columns = [("Run", "choice"), ("Temperature", "decimal"), *scores]
+    return Table("calibration-scores", "Calibration before and after temperature scaling", columns, rows, note)
 
 
 def sure_mistakes(

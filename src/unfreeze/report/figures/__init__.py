@@ -3,6 +3,7 @@
 from unfreeze.report.figures.answer import trade_off
 from unfreeze.report.figures.compute import costs
 from unfreeze.report.figures.data import label_balance, text_lengths
+from unfreeze.report.figures.dynamics import data_maps
 from unfreeze.report.figures.figure import Figure
 from unfreeze.report.figures.mistakes import (
     mistake_labels,
@@ -19,6 +20,7 @@ __all__ = [
     "calibration",
     "confusion",
     "costs",
+    "data_maps",
     "label_balance",
     "learning_curves",
     "mistake_labels",

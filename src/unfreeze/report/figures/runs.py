@@ -188,11 +188,18 @@ def calibration(runs: Sequence[Row], bins: Mapping[str, pa.Table]) -> Figure:
             )
         )
         tables.append(filled.append_column("run_id", pa.array([row["run_id"]] * len(filled), pa.string())))
-    ordered = sorted(zip([row["metrics"]["test"]["ece"] for row in runs], run_labels(runs), strict=True))
-    (low, best), (high, worst) = ordered[0], ordered[-1]
-    reading = f"Expected calibration error is {percent(low)} for {best}"
-    reading += f" and {percent(high)} for {worst}." if len(runs) > 1 else "."
-    return Figure("calibration", "Can its confidence be believed?", plot, pa.concat_tables(tables), reading)
+    return Figure("calibration", "Can its confidence be believed?", plot, pa.concat_tables(tables), _believable(runs))
+
+
+def _believable(runs: Sequence[Row]) -> str:
+    """The smallest and the largest calibration error, and what one temperature makes of them."""
+    ordered = sorted(zip(runs, run_labels(runs), strict=True), key=lambda run: run[0]["metrics"]["test"]["ece"])
+    ends = []
+    for row, label in (ordered[0], ordered[-1])[: len(runs)]:
+        test = row["metrics"]["test"]
+        after = f", {percent(test['calibrated']['ece'])} after temperature scaling" if "calibrated" in test else ""
+        ends.append(f"{percent(test['ece'])} for {label}{after}")
+    return f"Expected calibration error is {' and '.join(ends)}."
 
 
 def parameters(leaderboard: Sequence[Row]) -> Figure:
