@@ -19,7 +19,7 @@ from unfreeze.analysis.metrics import calibrated, evaluate
 from unfreeze.errors import Diverged
 from unfreeze.grid.environment import environment
 from unfreeze.grid.plan import strategy_of
-from unfreeze.records import SPLITS, Dataset, predictions_table
+from unfreeze.records import SPLITS, Dataset, dynamics_table, predictions_table
 from unfreeze.strategies.anatomy import Anatomy
 from unfreeze.study import RunSpec, slug
 from unfreeze.studydir import RunDir, StudyDir, write_json, write_table
@@ -102,6 +102,9 @@ def _train_and_evaluate(
     reset_peak_memory(compute)
     trainer = Trainer(model, anatomy, depth, inputs, lengths, gold, spec.recipe, spec.seed, compute, run, kept, report)
     progress = trainer.train()
+    train, done = dataset.splits["train"], slice(progress.epoch)
+    seen = (values[done].cpu().numpy() for values in (trainer.gold_probability, trainer.correct))
+    write_table(run.dynamics, dynamics_table(train["guid"], train["gold"], *seen))
     started = time.perf_counter()
     metrics = _evaluate(run, spec, dataset, model, inputs, compute)
     return {

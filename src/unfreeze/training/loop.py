@@ -101,6 +101,10 @@ class Trainer:
         self.targets = torch.from_numpy(self.gold["train"]).to(self.compute.device)
         assert recipe.learning_rate is not None
         groups = parameter_groups(self.trained, recipe.weight_decay)
+        shape = (recipe.epochs, len(self.lengths))
+        # Of each training example in each epoch, as training saw it: what data maps are made of.
+        self.gold_probability = torch.zeros(shape, device=self.compute.device)
+        self.correct = torch.zeros(shape, dtype=torch.bool, device=self.compute.device)
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
         steps_per_epoch = math.ceil(len(self.lengths) / recipe.batch_size)
         self.steps = steps_per_epoch * recipe.epochs
@@ -138,7 +142,7 @@ class Trainer:
         started, loss_sum, seen, logged = time.perf_counter(), torch.zeros((), device=self.compute.device), 0, 0
         for number, batch in enumerate(batches, start=1):
             with self._count(progress, batch) if progress.flops is None else contextlib.nullcontext():
-                loss_sum += self._step(batch)
+                loss_sum += self._step(batch, progress.epoch)
             progress.step += 1
             seen += len(batch)
             if number % self.log_every == 0 or number == len(batches):
@@ -164,7 +168,7 @@ class Trainer:
         progress.flops = flops[0] / int(lengths[batch].sum())
         progress.activations = saved[0] / padded_tokens(lengths, [batch])
 
-    def _step(self, batch: np.ndarray) -> torch.Tensor:
+    def _step(self, batch: np.ndarray, epoch: int) -> torch.Tensor:
         """One optimiser step; returns the summed loss of its examples, still on the device."""
         loss_sum = torch.zeros((), device=self.compute.device)
         for part in np.array_split(batch, min(self.recipe.gradient_accumulation, len(batch))):
@@ -172,7 +176,11 @@ class Trainer:
             inputs = {name: value.to(self.compute.device) for name, value in self.inputs["train"].batch(part).items()}
             with self.compute.autocast():
                 logits = self.model(**inputs).logits
-            loss = F.cross_entropy(logits.float(), self.targets[part], reduction="sum")
+            targets, places = self.targets[part], torch.from_numpy(part).to(self.compute.device)
+            losses = F.cross_entropy(logits.float(), targets, reduction="none")
+            loss = losses.sum()
+            self.gold_probability[epoch, places] = losses.detach().neg().exp()
+            self.correct[epoch, places] = logits.detach().argmax(dim=1) == targets
             self.phases.mark("backward")
             torch.autograd.backward(loss / len(batch))
             loss_sum += loss.detach()
@@ -235,6 +243,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "random": random_state(self.compute),
+            "gold_probability": self.gold_probability,
+            "correct": self.correct,
         }
 
     def _resume(self) -> Progress:
@@ -246,6 +256,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         restore_random_state(state["random"], self.compute)
+        self.gold_probability.copy_(state["gold_probability"])
+        self.correct.copy_(state["correct"])
         return progress
 
 
