@@ -19,20 +19,23 @@ from unfreeze.analysis.metrics import evaluate
 from unfreeze.errors import Diverged
 from unfreeze.grid.environment import environment
 from unfreeze.grid.plan import strategy_of
-from unfreeze.records import SPLITS, Dataset, predictions_table
+from unfreeze.records import SPLITS, Dataset, mistakes_table, predictions_table
 from unfreeze.strategies.anatomy import Anatomy
 from unfreeze.study import RunSpec, slug
-from unfreeze.studydir import RunDir, StudyDir, write_json, write_table
+from unfreeze.studydir import RunDir, StudyDir, read_table, write_json, write_table
 from unfreeze.training.batching import Inputs, TokenizedSplit, read_tokens, tokenize, write_tokens
 from unfreeze.training.checkpoint import TRAINED, Progress, kept_parameters, load_trained
 from unfreeze.training.cost import peak_memory_bytes, reset_peak_memory
 from unfreeze.training.device import Compute, choose_compute
 from unfreeze.training.encoder import build_classifier, load_tokenizer
 from unfreeze.training.loop import Trainer
-from unfreeze.training.predict import predict
+from unfreeze.training.predict import head_states, predict
 from unfreeze.training.prefix import build_prefix, open_prefix, prefix_bytes, prefix_seconds, tail
 
 Report = Callable[[dict[str, Any]], None]
+
+# Test mistakes of a run that the map places: more than can be told apart in a plot, and clustered in a second.
+MAPPED_MISTAKES = 4000
 
 
 def run_one(study_dir: StudyDir, spec: RunSpec, *, device: str, report: Report, own_process: bool) -> None:
@@ -97,6 +100,8 @@ def _train_and_evaluate(
     progress = trainer.train()
     started = time.perf_counter()
     metrics = _evaluate(run, spec, dataset, model, inputs, compute)
+    evaluate_seconds = progress.evaluate_seconds + time.perf_counter() - started
+    _keep_mistakes(run, spec, model, anatomy, inputs["test"], compute)
     return {
         "run_id": spec.run_id,
         "encoder": spec.encoder,
@@ -114,7 +119,7 @@ def _train_and_evaluate(
         "steps": progress.step,
         "cost": {
             "prefix_seconds": shared_seconds,
-            "evaluate_seconds": progress.evaluate_seconds + time.perf_counter() - started,
+            "evaluate_seconds": evaluate_seconds,
             "tokens_per_second": progress.epoch * int(lengths.sum()) / progress.seconds,
             "peak_memory_bytes": peak_memory_bytes(compute, own_process),
             "checkpoint_bytes": (run.checkpoint / TRAINED).stat().st_size,
@@ -145,6 +150,16 @@ def _evaluate(
         write_table(run.predictions(split), table)
         metrics[split] = evaluate(table, spec.labels)
     return metrics
+
+
+def _keep_mistakes(run: RunDir, spec: RunSpec, model: Any, anatomy: Anatomy, test: Inputs, compute: Compute) -> None:
+    """Keep what the head read of the test mistakes, or of a sample of them: the report's map is drawn from it."""
+    said = read_table(run.predictions("test"))
+    wrong = np.flatnonzero(said["gold"].to_numpy() != said["predicted"].to_numpy())
+    if len(wrong) > MAPPED_MISTAKES:
+        wrong = np.sort(np.random.default_rng(spec.seed).choice(wrong, MAPPED_MISTAKES, replace=False))
+    states = head_states(model, anatomy, test, compute, wrong)
+    write_table(run.mistakes, mistakes_table(said["guid"].take(wrong), states))
 
 
 def _training_cost(progress: Progress) -> dict[str, float | None]:

@@ -81,6 +81,11 @@ class Content:
         """A run's :data:`~unfreeze.records.PREDICTIONS`."""
         return read_table(self.study_dir.run(run_id).predictions(split))
 
+    def mistakes(self, run_id: str) -> pa.Table | None:
+        """A run's test mistakes with their states, or None where a run has not kept them."""
+        path = self.study_dir.run(run_id).mistakes
+        return read_table(path) if path.is_file() else None
+
     @cached_property
     def leaderboard(self) -> list[Row]:
         """One row for each strategy: ranked ones first, then those that did not learn, then those that failed."""

@@ -10,9 +10,10 @@ import numpy as np
 
 from unfreeze.analysis.calibration import reliability_bins
 from unfreeze.analysis.checks import Evidence, Finding, run_checks
+from unfreeze.analysis.clusters import FEWEST, Projection, map_mistakes
 from unfreeze.analysis.mistakes import Answers, answers
 from unfreeze.analysis.slices import slices
-from unfreeze.analysis.words import count_words
+from unfreeze.analysis.words import Vocabulary, count_words, read_words
 from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
@@ -31,6 +32,7 @@ class Sections:
     """The figures and tables of a page, drawn from a study folder when they are asked for."""
 
     content: Content
+    projection: Projection = "pca"
 
     @cached_property
     def runs(self) -> list[Row]:
@@ -115,10 +117,26 @@ class Sections:
     @cached_property
     def words(self) -> list[Figure]:
         """Words in mistakes."""
-        if not self.runs:
+        if not self.runs or not self.vocabulary:
             return []
-        counts = count_words(self.content.dataset.splits["test"], self._wrong(self.one_each))
-        return [figures.words_in_mistakes(self.one_each, counts)] if counts else []
+        return [figures.words_in_mistakes(self.one_each, count_words(self.vocabulary, self._wrong(self.one_each)))]
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words of the test split."""
+        return read_words(self.content.dataset.splits["test"])
+
+    @cached_property
+    def map(self) -> list[Figure]:
+        """Mistakes by what the encoder makes of them."""
+        kept = {row["run_id"]: self.content.mistakes(row["run_id"]) for row in self.one_each}
+        mistakes = {run_id: table for run_id, table in kept.items() if table is not None and len(table) >= FEWEST}
+        runs = [row for row in self.one_each if row["run_id"] in mistakes]
+        if not runs:
+            return []
+        labels, test = self.content.dataset.labels, self.content.dataset.splits["test"]
+        maps = map_mistakes(mistakes, self.answers, test["guid"], labels, self.vocabulary, self.projection)
+        return [figures.mistake_map(runs, maps, self.answers, test, labels, self.projection)]
 
     @cached_property
     def compute(self) -> list[Figure]:

@@ -4,6 +4,7 @@ from unfreeze.report.figures.answer import trade_off
 from unfreeze.report.figures.compute import costs
 from unfreeze.report.figures.data import label_balance, text_lengths
 from unfreeze.report.figures.figure import Figure
+from unfreeze.report.figures.map import mistake_map
 from unfreeze.report.figures.mistakes import (
     mistake_labels,
     mistake_overlap,
@@ -22,6 +23,7 @@ __all__ = [
     "label_balance",
     "learning_curves",
     "mistake_labels",
+    "mistake_map",
     "mistake_overlap",
     "mistake_sets",
     "parameters",
