@@ -25,6 +25,7 @@ Row = dict[str, Any]
 SHOWN = 24  # runs in the detailed figures: more can neither be told apart nor fit in the page
 CONFUSION_CELLS = 150_000  # over all confusion matrices of a page
 CLASS_ROWS = 2_000  # of the table of classes
+MAPS = 12  # 0.8 s each at 4,000 mistakes; of more, too few points of each would fit in the page
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Sections:
     @cached_property
     def map(self) -> list[Figure]:
         """Mistakes by what the encoder makes of them."""
-        kept = {row["run_id"]: self.content.mistakes(row["run_id"]) for row in self.one_each}
+        kept = {row["run_id"]: self.content.mistakes(row["run_id"]) for row in self.one_each[:MAPS]}
         mistakes = {run_id: table for run_id, table in kept.items() if table is not None and len(table) >= FEWEST}
         runs = [row for row in self.one_each if row["run_id"] in mistakes]
         if not runs:

@@ -17,9 +17,9 @@ from unfreeze.report.formats import count, percent
 
 Row = dict[str, Any]
 
-POINTS, POINTS_OF_A_RUN = 9_000, 1_500  # drawn; with the texts they show, 9,000 take some 4 MB of the page
+POINTS, POINTS_OF_A_RUN = 6_000, 1_500  # drawn; with the texts they show, 6,000 take 2 MB of the page, 4 at most
 LEGEND = 12  # clusters of a run with an entry; pointing at one names any
-LINE, CHARACTERS = 48, 200  # of each text that a point shows: what fits a telephone
+LINE, CHARACTERS = 42, 200  # of each text that a point shows: what fits a telephone
 *CLUSTER_COLOURS, GREY = COLOURS
 
 
@@ -100,7 +100,7 @@ def _traces(found: MistakeMap, points: pa.Table) -> list[go.Scatter]:
             name=plain(title),
             showlegend=number <= LEGEND,
             text=shown[cluster == key],
-            hovertemplate="%{text}<extra>" + plain(title) + "</extra>",
+            hovertemplate="%{text}<br>" + plain(title) + "<extra></extra>",
         )
         for number, (key, title, marker) in enumerate(looks)
     ]
