@@ -14,7 +14,7 @@ import pyarrow as pa
 from unfreeze.analysis.compare import compare
 from unfreeze.analysis.metrics import calibrated, evaluate
 from unfreeze.datasets.explore import explore
-from unfreeze.records import EXAMPLES, Dataset, dynamics_table, predictions_table
+from unfreeze.records import EXAMPLES, Dataset, dynamics_table, mistakes_table, predictions_table
 from unfreeze.studydir import StudyDir, write_json, write_table, write_text
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -81,6 +81,14 @@ def dynamics(examples: pa.Table, run: Run, epochs: int = 3) -> pa.Table:
     return dynamics_table(examples["guid"], examples["gold"], probability, probability > 0.5)
 
 
+def mistakes(examples: pa.Table, run: Run) -> pa.Table:
+    """Its mistakes in blobs, one for each gold label, far from each other."""
+    rows = np.sort(np.array(run.mistakes, int))
+    random, gold = np.random.default_rng(run.seed), examples["gold"].to_numpy()
+    state = random.normal(size=(gold.max() + 1, 16))[gold[rows]] + 0.1 * random.normal(size=(len(rows), 16))
+    return mistakes_table(examples["guid"].take(rows), state)
+
+
 def result(run: Run, data: Dataset, tables: dict[str, pa.Table]) -> dict[str, Any]:
     cost = dict.fromkeys(COST)
     measured = {
@@ -126,6 +134,7 @@ def write_study(path: Path, runs: Sequence[Run], data: Dataset | None = None) ->
             write_table(study_dir.run(run.run_id).predictions(split), table)
         if run.dynamics:
             write_table(study_dir.run(run.run_id).dynamics, dynamics(data.splits["train"], run))
+        write_table(study_dir.run(run.run_id).mistakes, mistakes(data.splits["test"], run))
         write_text(study_dir.run(run.run_id).history, "".join(json.dumps(line) + "\n" for line in history()))
     write_text(study_dir.study_yaml, "name: handmade\nstrategies: [head-only]\n")
     write_json(study_dir.resolved, resolved(runs, data))

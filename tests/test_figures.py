@@ -28,8 +28,10 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> Sections:
 
 
 def every_figure(sections: Sections) -> list[Figure]:
-    parts = (sections.answer, sections.data, sections.each_run, sections.mistakes, sections.words, sections.compute)
-    parts += (sections.dynamics,)
+    parts = (
+        *(sections.answer, sections.data, sections.each_run, sections.mistakes, sections.words, sections.map),
+        *(sections.dynamics, sections.compute),
+    )
     return [figure for part in parts for figure in part]
 
 
@@ -146,6 +148,69 @@ def test_what_is_learned_late_and_what_never(sections):
     assert {row[1] for row in times.rows} == {f"nobody is outside {i}" if i % 3 else f"a man {i}" for i in late}
     assert {tuple(row[-2:]) for row in times.rows} == {(1, 3)}
     assert f"learns {len(late)} earlier than head-only (0 later)" in times.note
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> Sections:
+    """Gold 0 is "a man …", the other two are "nobody is outside …"; a blob for each."""
+    runs = [Run("full", 0, range(240)), Run("lora", 0, [*range(60), *range(60, 120, 3)]), Run("few", 0, range(10))]
+    path = tmp_path_factory.mktemp("mapped")
+    return Sections(
+        Content(write_study(path, runs, dataset(rows=300, text='<i>A man</i> & "his" dog ' + 99 * "walk ")))
+    )
+
+
+def test_the_map_finds_planted_clusters_and_names_them(mapped):
+    table = named(mapped, "mistake-map").table
+    full = [row for row in table.to_pylist() if row["run"] == "full · seed 0"]
+    assert len(full) == 240
+    assert {(row["cluster"][3:], row["gold"]) for row in full} == {
+        ("entailment → neutral", "entailment"),
+        ("is, nobody, outside", "neutral"),
+        ("is, nobody, outside", "contradiction"),
+    }
+    assert {row["predicted"] for row in full if row["gold"] == "contradiction"} == {"entailment"}
+    assert len({row["cluster"] for row in full}) == 3
+    assert set(table["run"].to_pylist()) == {"full · seed 0", "lora · seed 0"}, "ten mistakes are no map"
+    reading = named(mapped, "mistake-map").reading
+    assert reading.startswith("lora · seed 0: 3 clusters hold 100\u202f% of 80 mistakes, 0\u202f% are in none.")
+    assert reading.endswith("mostly answers neutral where gold is entailment (100\u202f%).")
+
+
+def test_points_of_the_map_show_escaped_texts_of_bounded_length(mapped):
+    plot = named(mapped, "mistake-map").plot
+    shown = [text for trace in plot.data for text in trace.text]
+    assert len(shown) == 320
+    for text in shown:
+        assert text.startswith('&lt;i&gt;A man&lt;/i&gt; &amp; "his" dog ')
+        assert text.replace("<br>", "").count("<") == 0
+        assert max(map(len, text.split("<br>"))) < 80
+        assert len(text) < 400
+        assert "<br>gold " in text
+
+
+def test_the_menu_shows_the_map_of_one_run(mapped):
+    plot = named(mapped, "mistake-map").plot
+    assert [trace.visible for trace in plot.data] == [True] * 4 + [False] * 4
+    second = plot.layout.updatemenus[0].buttons[1]
+    assert (second.label, second.args[0]["visible"]) == ("full · seed 0", [False] * 4 + [True] * 4)
+    looks = {(trace.marker.color, trace.marker.symbol) for trace in plot.data[:4]}
+    assert len(looks) == 4
+
+
+def test_a_large_map_draws_a_sample_and_counts_all(mapped, monkeypatch):
+    monkeypatch.setattr("unfreeze.report.figures.map.POINTS_OF_A_RUN", 30)
+    (figure,) = Sections(mapped.content).map
+    assert len(figure.table) == 60
+    assert "100\u202f% of 80 mistakes" in figure.reading
+    assert figure.reading.endswith("A random 30 of them are drawn.")
+
+
+def test_runs_without_states_have_no_map(tmp_path):
+    study = write_study(tmp_path, RUNS)
+    for row in RUNS[2:]:
+        study.run(row.run_id).mistakes.unlink()
+    assert Sections(Content(study)).map == []
 
 
 def test_single_texts_and_many_classes(tmp_path: Path):

@@ -16,7 +16,7 @@ from unfreeze.analysis.mistakes import (
     mistake_counts,
 )
 from unfreeze.analysis.slices import error_rates, slices, words
-from unfreeze.analysis.words import count_words, word_lifts
+from unfreeze.analysis.words import count_words, read_words, word_lifts
 from unfreeze.records import EXAMPLES
 
 
@@ -104,7 +104,7 @@ def test_a_frequent_word_is_no_finding_and_a_lifted_one_is():
     texts = ["a man in red" if i < 15 or 100 <= i < 105 else "a man" for i in range(400)]
     wrong = np.zeros((1, 400), bool)
     wrong[0, :30] = True
-    counts = count_words(examples(texts, [None] * 400), wrong)
+    counts = count_words(read_words(examples(texts, [None] * 400)), wrong)
     found = {row["word"]: row for row in word_lifts(counts, 0).to_pylist()}
     assert (found["man"]["examples"], found["man"]["mistakes"], found["man"]["lift"]) == (400, 30, 1)
     assert found["man"]["q"] == 1
@@ -117,6 +117,6 @@ def test_a_frequent_word_is_no_finding_and_a_lifted_one_is():
 
 
 def test_rare_words_and_no_mistakes():
-    assert count_words(examples(["one", "two"], [None] * 2), np.zeros((1, 2), bool)) is None
-    counts = count_words(examples(["one"] * 9, [None] * 9), np.zeros((1, 9), bool))
+    assert read_words(examples(["one", "two"], [None] * 2)) is None
+    counts = count_words(read_words(examples(["one"] * 9, [None] * 9)), np.zeros((1, 9), bool))
     assert word_lifts(counts, 0)["lift"].to_pylist() == [None]

@@ -124,7 +124,7 @@ def test_failures_are_named(tmp_path):
 def test_texts_are_data(tmp_path):
     plain = Elements(page(tmp_path / "plain", RUNS))
     data = dataset(text=NASTY, labels=("<b>yes", "no & \"maybe'"))
-    runs = [Run("<i>full", 0, range(9)), Run("{{ 7*7 }}", 0, range(12))]
+    runs = [Run("<i>full", 0, range(25)), Run("{{ 7*7 }}", 0, range(30))]
     runs = runs + [Run(run.strategy, 1, run.mistakes) for run in runs]
     nasty = Elements(page(tmp_path / "nasty", runs, data))
     for tag in ("script", "img", "b", "i"):

@@ -15,7 +15,7 @@ from unfreeze.errors import DataError, StudyDirError, StudyError
 from unfreeze.grid import run as grid_run
 from unfreeze.grid.predictor import Predictor
 from unfreeze.grid.runner import collect, conclude, run_study
-from unfreeze.records import logits_array
+from unfreeze.records import logits_array, states_array
 from unfreeze.study import load_study
 from unfreeze.studydir import StudyDir, read_table
 
@@ -66,6 +66,24 @@ def test_the_folder_is_what_the_design_says(study, tmp_path):
     assert [r["run_id"] for r in rows] == [r["run_id"] for r in result.rows]
     assert float(rows[0]["metrics.test.accuracy"]) == result.rows[0]["metrics"]["test"]["accuracy"]
     assert load_study(out / "study.yaml") == load_study(study)
+
+
+def test_a_run_keeps_what_its_head_read_of_its_mistakes(study, tmp_path, monkeypatch):
+    whole = run(study, tmp_path / "whole", "seeds=[0]")
+    monkeypatch.setattr(grid_run, "MAPPED_MISTAKES", 3)
+    part = run(study, tmp_path / "part", "seeds=[0]")
+    for row, sampled in zip(whole.rows, part.rows, strict=True):
+        folder = StudyDir(tmp_path / "whole").run(row["run_id"])
+        test = read_table(folder.predictions("test"))
+        kept = read_table(folder.mistakes)
+        wrong = test["gold"].to_numpy() != test["predicted"].to_numpy()
+        assert kept["guid"].to_pylist() == test["guid"].filter(wrong).to_pylist()
+        assert states_array(kept).shape == (wrong.sum(), 16)
+        some = read_table(StudyDir(tmp_path / "part").run(sampled["run_id"]).mistakes)
+        assert len(some) == 3
+        places = [kept["guid"].to_pylist().index(guid) for guid in some["guid"].to_pylist()]
+        assert places == sorted(places)
+        np.testing.assert_allclose(states_array(some), states_array(kept)[places], atol=0.01)
 
 
 def test_seeds_come_outermost_and_the_prefix_first(study, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,13 +118,24 @@ def status(path: DirArgument) -> None:
     show_status(console, collect(StudyDir.existing(path)), path)
 
 
+class Projection(StrEnum):
+    """How the report's map of mistakes is laid out."""
+
+    PCA = "pca"
+    UMAP = "umap"
+
+
 @app.command()
-def report(path: DirArgument) -> None:
+def report(
+    path: DirArgument,
+    projection: Annotated[Projection, typer.Option(help="Of the map of mistakes; umap is an extra.")] = Projection.PCA,
+) -> None:
     """Compare the runs that are there and write the report again; trains nothing."""
     from unfreeze.grid.runner import conclude
     from unfreeze.studydir import StudyDir
 
-    console.print(f"Report: {conclude(StudyDir.existing(path)).report}", highlight=False, soft_wrap=True)
+    result = conclude(StudyDir.existing(path), projection.value)
+    console.print(f"Report: {result.report}", highlight=False, soft_wrap=True)
 
 
 @app.command()

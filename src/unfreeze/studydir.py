@@ -121,6 +121,11 @@ class RunDir:
         """A :data:`~unfreeze.records.PREDICTIONS` table."""
         return self.path / "predictions" / f"{split}.arrow"
 
+    @property
+    def mistakes(self) -> Path:
+        """What :func:`~unfreeze.records.mistakes_table` made of its test mistakes."""
+        return self.path / "predictions" / "mistakes.arrow"
+
 
 @dataclass(frozen=True)
 class StudyDir:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,20 @@ from sklearn.feature_extraction.text import CountVectorizer
 from unfreeze.analysis.slices import words
 
 MIN_EXAMPLES = 5  # rarer words cannot be told from chance and would only weaken the correction
+LEVEL = 0.05  # of false discoveries among the words that are called over-represented
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words of a split, and where each stands.
+
+    Attributes:
+        words: those of :data:`MIN_EXAMPLES` examples or more, shape (words,).
+        stands: sparse, 1 where a word stands in an example (once or more), shape (examples, words).
+    """
+
+    words: np.ndarray
+    stands: Any
 
 
 @dataclass(frozen=True)
@@ -33,12 +48,11 @@ class WordCounts:
     total: int
 
 
-def count_words(examples: pa.Table, wrong: np.ndarray) -> WordCounts | None:
-    """Count words over a split.
+def read_words(examples: pa.Table) -> Vocabulary | None:
+    """Look up which words stand where; both texts of a pair count as one.
 
     Args:
-        examples: schema :data:`~unfreeze.records.EXAMPLES`; both texts of a pair count as one.
-        wrong: shape (runs, examples), booleans.
+        examples: schema :data:`~unfreeze.records.EXAMPLES`.
 
     Returns:
         None where no word stands in :data:`MIN_EXAMPLES` examples.
@@ -52,12 +66,22 @@ def count_words(examples: pa.Table, wrong: np.ndarray) -> WordCounts | None:
         stands = vectorizer.fit_transform(documents)
     except ValueError:  # scikit-learn's way to say that no word is left
         return None
+    return Vocabulary(vectorizer.get_feature_names_out(), stands)
+
+
+def count_words(vocabulary: Vocabulary, wrong: np.ndarray) -> WordCounts:
+    """Count words over a split.
+
+    Args:
+        vocabulary: of the split.
+        wrong: shape (runs, examples), booleans; any groups of examples can stand for the mistakes of runs.
+    """
     return WordCounts(
-        vocabulary=vectorizer.get_feature_names_out(),
-        examples=np.asarray(stands.sum(axis=0)).ravel(),
-        mistakes=(stands.T @ wrong.T.astype(np.int32)).T,
+        vocabulary=vocabulary.words,
+        examples=np.asarray(vocabulary.stands.sum(axis=0)).ravel(),
+        mistakes=(vocabulary.stands.T @ wrong.T.astype(np.int32)).T,
         wrong=wrong.sum(axis=1),
-        total=len(documents),
+        total=wrong.shape[1],
     )
 
 

@@ -19,10 +19,10 @@ from unfreeze.analysis.metrics import calibrated, evaluate
 from unfreeze.errors import Diverged
 from unfreeze.grid.environment import environment
 from unfreeze.grid.plan import strategy_of
-from unfreeze.records import SPLITS, Dataset, dynamics_table, predictions_table
+from unfreeze.records import SPLITS, Dataset, dynamics_table, mistakes_table, predictions_table
 from unfreeze.strategies.anatomy import Anatomy
 from unfreeze.study import RunSpec, slug
-from unfreeze.studydir import RunDir, StudyDir, write_json, write_table
+from unfreeze.studydir import RunDir, StudyDir, read_table, write_json, write_table
 from unfreeze.training.batching import Inputs, TokenizedSplit, read_tokens, tokenize, write_tokens
 from unfreeze.training.checkpoint import TRAINED, Progress, kept_parameters, load_trained
 from unfreeze.training.cost import peak_memory_bytes, reset_peak_memory
@@ -30,10 +30,13 @@ from unfreeze.training.device import Compute, choose_compute
 from unfreeze.training.encoder import build_classifier, load_tokenizer
 from unfreeze.training.lean import make_lean
 from unfreeze.training.loop import Trainer
-from unfreeze.training.predict import predict
+from unfreeze.training.predict import head_states, predict
 from unfreeze.training.prefix import build_prefix, open_prefix, prefix_bytes, prefix_seconds, release_prefix, tail
 
 Report = Callable[[dict[str, Any]], None]
+
+# Test mistakes of a run that the map places: more than can be told apart in a plot, and clustered in a second.
+MAPPED_MISTAKES = 4000
 
 
 def run_one(
@@ -107,6 +110,8 @@ def _train_and_evaluate(
     write_table(run.dynamics, dynamics_table(train["guid"], train["gold"], *seen))
     started = time.perf_counter()
     metrics = _evaluate(run, spec, dataset, model, inputs, compute)
+    evaluate_seconds = progress.evaluate_seconds + time.perf_counter() - started
+    _keep_mistakes(run, spec, model, anatomy, inputs["test"], compute)
     return {
         "run_id": spec.run_id,
         "encoder": spec.encoder,
@@ -124,7 +129,7 @@ def _train_and_evaluate(
         "steps": progress.step,
         "cost": {
             "prefix_seconds": shared_seconds,
-            "evaluate_seconds": progress.evaluate_seconds + time.perf_counter() - started,
+            "evaluate_seconds": evaluate_seconds,
             "tokens_per_second": progress.epoch * int(lengths.sum()) / progress.seconds,
             "peak_memory_bytes": peak_memory_bytes(compute, own_process),
             "checkpoint_bytes": (run.checkpoint / TRAINED).stat().st_size,
@@ -156,6 +161,16 @@ def _evaluate(
         write_table(run.predictions(split), tables[split])
     metrics = {split: evaluate(table, spec.labels) for split, table in tables.items()}
     return metrics | {"test": metrics["test"] | {"calibrated": calibrated(**tables)}}
+
+
+def _keep_mistakes(run: RunDir, spec: RunSpec, model: Any, anatomy: Anatomy, test: Inputs, compute: Compute) -> None:
+    """Keep what the head read of the test mistakes, or of a sample of them: the report's map is drawn from it."""
+    said = read_table(run.predictions("test"))
+    wrong = np.flatnonzero(said["gold"].to_numpy() != said["predicted"].to_numpy())
+    if len(wrong) > MAPPED_MISTAKES:
+        wrong = np.sort(np.random.default_rng(spec.seed).choice(wrong, MAPPED_MISTAKES, replace=False))
+    states = head_states(model, anatomy, test, compute, wrong)
+    write_table(run.mistakes, mistakes_table(said["guid"].take(wrong), states))
 
 
 def _training_cost(progress: Progress) -> dict[str, float | None]:

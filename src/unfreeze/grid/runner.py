@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from unfreeze.analysis.clusters import Projection
 from unfreeze.analysis.compare import compare
 from unfreeze.datasets import load_dataset
 from unfreeze.datasets.explore import explore
@@ -190,7 +191,7 @@ def collect(study_dir: StudyDir) -> list[Row]:
     return rows
 
 
-def conclude(study_dir: StudyDir) -> StudyResult:
+def conclude(study_dir: StudyDir, projection: Projection = "pca") -> StudyResult:
     """Compare the runs that are there and write results, comparison and report; trains nothing."""
     rows = collect(study_dir)
     groups = study_dir.read_dataset().splits["test"]["group"].to_numpy()
@@ -200,7 +201,7 @@ def conclude(study_dir: StudyDir) -> StudyResult:
         done, lambda run_id: read_table(study_dir.run(run_id).predictions("test")), groups, equivalence
     )
     write_json(study_dir.comparison, comparison)
-    return StudyResult(study_dir.path, rows, comparison, write_report(study_dir))
+    return StudyResult(study_dir.path, rows, comparison, write_report(study_dir, projection))
 
 
 def _as_csv(rows: Sequence[Row]) -> str:

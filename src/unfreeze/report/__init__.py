@@ -10,6 +10,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from unfreeze.analysis.clusters import Projection
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
 from unfreeze.report.formats import FILTERS
@@ -17,20 +18,22 @@ from unfreeze.report.sections import Sections
 from unfreeze.studydir import StudyDir, write_text
 
 
-def write_report(study_dir: StudyDir) -> Path:
+def write_report(study_dir: StudyDir, projection: Projection = "pca") -> Path:
     """Render ``DIR/report.html`` and ``DIR/README.md`` from the files in the folder.
 
     Args:
         study_dir: a study, all or some of whose runs have finished or failed.
+        projection: how the map of mistakes is laid out; ``umap`` needs the extra of that name.
 
     Returns:
         The page's path.
 
     Raises:
         StudyDirError: a file of the study is missing or damaged.
+        MissingExtra: UMAP is asked for and not installed.
     """
     content = Content(study_dir)
-    study = {"content": content, "sections": Sections(content)}
+    study = {"content": content, "sections": Sections(content, projection)}
     templates = _templates()
     page = templates.get_template("report.html.j2").render(
         **study,

@@ -87,6 +87,11 @@ class Content:
         path = self.study_dir.run(run_id).dynamics
         return read_table(path) if path.is_file() else None
 
+    def mistakes(self, run_id: str) -> pa.Table | None:
+        """A run's test mistakes with their states, or None where a run has not kept them."""
+        path = self.study_dir.run(run_id).mistakes
+        return read_table(path) if path.is_file() else None
+
     @cached_property
     def leaderboard(self) -> list[Row]:
         """One row for each strategy: ranked ones first, then those that did not learn, then those that failed."""

@@ -10,10 +10,11 @@ import numpy as np
 
 from unfreeze.analysis.calibration import reliability_bins
 from unfreeze.analysis.checks import Evidence, Finding, run_checks
+from unfreeze.analysis.clusters import FEWEST, Projection, map_mistakes
 from unfreeze.analysis.dynamics import Cartography, cartography, mean_of
 from unfreeze.analysis.mistakes import Answers, answers
 from unfreeze.analysis.slices import slices
-from unfreeze.analysis.words import count_words
+from unfreeze.analysis.words import Vocabulary, count_words, read_words
 from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
@@ -26,6 +27,7 @@ Row = dict[str, Any]
 SHOWN = 24  # runs in the detailed figures: more can neither be told apart nor fit in the page
 CONFUSION_CELLS = 150_000  # over all confusion matrices of a page
 CLASS_ROWS = 2_000  # of the table of classes
+MAPS = 12  # 0.8 s each at 4,000 mistakes; of more, too few points of each would fit in the page
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Sections:
     """The figures and tables of a page, drawn from a study folder when they are asked for."""
 
     content: Content
+    projection: Projection = "pca"
 
     @cached_property
     def runs(self) -> list[Row]:
@@ -127,10 +130,26 @@ class Sections:
     @cached_property
     def words(self) -> list[Figure]:
         """Words in mistakes."""
-        if not self.runs:
+        if not self.runs or not self.vocabulary:
             return []
-        counts = count_words(self.content.dataset.splits["test"], self._wrong(self.one_each))
-        return [figures.words_in_mistakes(self.one_each, counts)] if counts else []
+        return [figures.words_in_mistakes(self.one_each, count_words(self.vocabulary, self._wrong(self.one_each)))]
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words of the test split."""
+        return read_words(self.content.dataset.splits["test"])
+
+    @cached_property
+    def map(self) -> list[Figure]:
+        """Mistakes by what the encoder makes of them."""
+        kept = {row["run_id"]: self.content.mistakes(row["run_id"]) for row in self.one_each[:MAPS]}
+        mistakes = {run_id: table for run_id, table in kept.items() if table is not None and len(table) >= FEWEST}
+        runs = [row for row in self.one_each if row["run_id"] in mistakes]
+        if not runs:
+            return []
+        labels, test = self.content.dataset.labels, self.content.dataset.splits["test"]
+        maps = map_mistakes(mistakes, self.answers, test["guid"], labels, self.vocabulary, self.projection)
+        return [figures.mistake_map(runs, maps, self.answers, test, labels, self.projection)]
 
     @cached_property
     def learned(self) -> dict[str, Cartography]:

@@ -5,6 +5,7 @@ from unfreeze.report.figures.compute import costs
 from unfreeze.report.figures.data import label_balance, text_lengths
 from unfreeze.report.figures.dynamics import data_maps
 from unfreeze.report.figures.figure import Figure
+from unfreeze.report.figures.map import mistake_map
 from unfreeze.report.figures.mistakes import (
     mistake_labels,
     mistake_overlap,
@@ -24,6 +25,7 @@ __all__ = [
     "label_balance",
     "learning_curves",
     "mistake_labels",
+    "mistake_map",
     "mistake_overlap",
     "mistake_sets",
     "parameters",

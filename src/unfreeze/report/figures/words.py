@@ -10,13 +10,12 @@ import plotly.graph_objects as go
 import pyarrow as pa
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from unfreeze.analysis.words import WordCounts, word_lifts
+from unfreeze.analysis.words import LEVEL, WordCounts, word_lifts
 from unfreeze.report.figures.figure import Figure, blank, chooser, colour_of, join, plain, run_labels, visible
 
 Row = dict[str, Any]
 
 TOP = 20
-LEVEL = 0.05
 
 
 def words_in_mistakes(runs: Sequence[Row], counts: WordCounts) -> Figure:
