@@ -62,9 +62,8 @@ def run_one(
 
     try:
         result = _train_and_evaluate(
-            study_dir, run, spec, choose_compute(device, spec.recipe.precision), watch, own_process
+            study_dir, run, spec, choose_compute(device, spec.recipe.precision), watch, own_process, workers
         )
-        result["environment"]["workers"] = workers
     except Exception as error:
         write_failure(run, error, step=last.get("step"))
         return
@@ -83,7 +82,7 @@ def write_failure(run: RunDir, error: Exception, step: int | None) -> None:
 
 
 def _train_and_evaluate(
-    study_dir: StudyDir, run: RunDir, spec: RunSpec, compute: Compute, report: Report, own_process: bool
+    study_dir: StudyDir, run: RunDir, spec: RunSpec, compute: Compute, report: Report, own_process: bool, workers: int
 ) -> dict[str, Any]:
     dataset = study_dir.read_dataset()
     tokens = tokens_of(study_dir, dataset, spec.encoder, spec.max_length)
@@ -133,7 +132,8 @@ def _train_and_evaluate(
             "tokens_per_second": progress.epoch * int(lengths.sum()) / progress.seconds,
             "peak_memory_bytes": peak_memory_bytes(compute, own_process),
             "checkpoint_bytes": (run.checkpoint / TRAINED).stat().st_size,
-            "energy_joules": None,
+            # Runs side by side cannot tell their shares of the CPU's energy apart.
+            "energy_joules": progress.joules if own_process and workers == 1 else None,
             **_training_cost(progress),
             **trainer.memory(progress),
         },
@@ -143,6 +143,7 @@ def _train_and_evaluate(
             "precision": compute.precision,
             "precision_reason": compute.reason,
             "threads": torch.get_num_threads(),
+            "workers": workers,
             "attention": anatomy.classifier.config._attn_implementation,
             "prefix_depth": depth,
             "prefix_cached": shared_seconds is not None,

@@ -64,6 +64,7 @@ class Progress:
         epoch: epochs done.
         seconds: spent in optimiser steps so far; ``phases`` splits them into forward, backward and optimizer.
         flops: floating-point operations for each token of a training step.
+        joules: used by the device in these steps; None where it was not measured all the time.
         activations: bytes that autograd saves for each token of a training batch, padding included.
         best: number, accuracy and loss of the best epoch so far, whose weights are in ``trained.safetensors``.
         stale: evaluations since the best.
@@ -77,6 +78,7 @@ class Progress:
     pairs: int = 0
     tokens: int = 0
     padded_tokens: int = 0
+    joules: float | None = 0.0
     flops: float | None = None
     activations: float | None = None
     phases: dict[str, float] = field(default_factory=dict)

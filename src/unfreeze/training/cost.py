@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,6 +60,31 @@ class Phases:
                 took = start.elapsed_time(end) / 1000 if self._on_gpu else end - start
                 seconds[phase] = seconds.get(phase, 0.0) + took
         self._marks.clear()
+
+
+POWERCAP = Path("/sys/class/powercap")
+
+
+def energy_counter(compute: Compute) -> float | None:
+    """Joules the device (CPU packages through RAPL, a GPU through NVML) has used since some moment in the past.
+
+    None where no counter can be read: RAPL's are often root's alone, NVML needs the package nvidia-ml-py.
+    """
+    if compute.device.type == "cpu":
+        packages = [path for path in POWERCAP.glob("intel-rapl:*") if path.name.count(":") == 1]
+        try:
+            return sum(int((path / "energy_uj").read_text()) for path in packages) / 1e6 if packages else None
+        except OSError:
+            return None
+    if compute.device.type == "cuda" and importlib.util.find_spec("pynvml"):
+        nvml = importlib.import_module("pynvml")
+        try:
+            nvml.nvmlInit()
+            uuid = f"GPU-{torch.cuda.get_device_properties(compute.device).uuid}"
+            return float(nvml.nvmlDeviceGetTotalEnergyConsumption(nvml.nvmlDeviceGetHandleByUUID(uuid))) / 1e3
+        except nvml.NVMLError:
+            return None
+    return None
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from unfreeze.training.checkpoint import (
     save_progress,
     save_trained,
 )
-from unfreeze.training.cost import Phases, count_flops, count_saved_bytes, tensor_bytes
+from unfreeze.training.cost import Phases, count_flops, count_saved_bytes, energy_counter, tensor_bytes
 from unfreeze.training.device import Compute, random_state, restore_random_state
 from unfreeze.training.predict import predict
 from unfreeze.training.prefix import set_train_mode
@@ -139,6 +139,7 @@ class Trainer:
         inputs, recipe = self.inputs["train"], self.recipe
         batches = epoch_batches(self.lengths, recipe.batch_size, self.seed, progress.epoch)
         set_train_mode(self.model, self.anatomy, self.depth)
+        joules = energy_counter(self.compute)
         started, loss_sum, seen, logged = time.perf_counter(), torch.zeros((), device=self.compute.device), 0, 0
         for number, batch in enumerate(batches, start=1):
             with self._count(progress, batch) if progress.flops is None else contextlib.nullcontext():
@@ -152,6 +153,9 @@ class Trainer:
                 logged = seen
         progress.seconds += time.perf_counter() - started
         self.phases.collect(progress.phases)
+        used = None if joules is None else (energy_counter(self.compute) or 0.0) - joules
+        # A counter that wraps around goes backwards.
+        progress.joules = None if used is None or used < 0 or progress.joules is None else progress.joules + used
         progress.epoch += 1
         progress.pairs += len(inputs.lengths)
         progress.tokens += int(inputs.lengths.sum())

@@ -1,0 +1,38 @@
+import torch
+
+from unfreeze.training import cost
+from unfreeze.training.device import Compute
+
+CPU = Compute(torch.device("cpu"), torch.float32, "test")
+
+
+def test_energy_is_the_sum_of_the_packages_or_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(cost, "POWERCAP", tmp_path)
+    assert cost.energy_counter(CPU) is None
+    # A package's parts are counted in it.
+    for name, microjoules in (("intel-rapl:0", 1_500_000), ("intel-rapl:1", 500_000), ("intel-rapl:0:0", 700_000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text(f"{microjoules}\n")
+    assert cost.energy_counter(CPU) == 2.0
+    (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
+    assert cost.energy_counter(CPU) is None
+
+
+def test_saved_bytes_are_what_backward_needs_and_no_parameter():
+    weight, x = torch.randn(7, 5, requires_grad=True), torch.randn(3, 7)
+    found = []
+    with cost.count_saved_bytes([weight], found):
+        torch.tanh(x @ weight).sum().backward()
+    assert found == [4 * (3 * 7 + 3 * 5)]  # the product's input and tanh's output
+
+
+def test_phases_add_up_by_name():
+    phases, seconds = cost.Phases(CPU), {}
+    for _ in range(3):
+        for name in ("forward", "backward", None):
+            phases.mark(name)
+    phases.collect(seconds)
+    assert set(seconds) == {"forward", "backward"}
+    before = dict(seconds)
+    phases.collect(seconds)
+    assert seconds == before, "nothing is counted twice"
