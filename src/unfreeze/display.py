@@ -50,11 +50,28 @@ class Watcher:
 
     def _grid(self, row: Row) -> None:
         self.names = {run["run_id"]: _name(run) for run in row["runs"]}
-        self.total = len(row["pending"])
+        self.done, self.started, self.total = 0, 0, len(row["pending"])
         finished = len(row["runs"]) - self.total
         already = f", {finished} finished before" if finished else ""
         self.console.print(f"{len(row['runs'])} runs{already}")
+        self.bar.update(self.grid, total=self.total, completed=0)
+
+    def _trials(self, row: Row) -> None:
+        self.names |= {trial["run_id"]: f"trial of {trial['name']}" for trial in row["trials"]}
+        self.total += len(row["trials"])
         self.bar.update(self.grid, total=self.total)
+
+    def _trial(self, row: Row) -> None:
+        self.done += 1
+        self.bar.update(self.grid, completed=self.done)
+        self._remove(row["run_id"])
+        if row["status"] != "pending":  # a trial that halving looks at goes on, or does not
+            found = f": validation accuracy {percent(row['accuracy'], 2)}" if row["status"] == "finished" else ""
+            self.console.print(f"{self.names[row['run_id']]} {row['status']}{found}", highlight=False, markup=False)
+
+    def _remove(self, run_id: str) -> None:
+        if run_id in self.runs:  # a run that died at once never said that it had started
+            self.bar.remove_task(self.runs.pop(run_id))
 
     def _note(self, row: Row) -> None:
         self.console.print(f"[dim]{row['message']}[/]", highlight=False)
@@ -80,8 +97,7 @@ class Watcher:
     def _finished(self, row: Row) -> None:
         self.done += 1
         self.bar.update(self.grid, completed=self.done)
-        if row["run_id"] in self.runs:  # a run that died at once never said that it had started
-            self.bar.remove_task(self.runs.pop(row["run_id"]))
+        self._remove(row["run_id"])
         name = self.names[row["run_id"]]
         if row["status"] == "finished":
             cost = row["cost"]

@@ -18,6 +18,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from unfreeze.errors import StudyError, nearest
+from unfreeze.recipe import Recipe, StudyRecipe, Tuning
 from unfreeze.section import Section, parse_section
 
 EQUIVALENCE = 0.005  # half a point of accuracy: below what one would pay for with a slower or larger classifier
@@ -108,31 +109,6 @@ class DataSpec(Section):
     seed: int = 0
 
 
-class Recipe(Section):
-    """Optimiser hyperparameters. Left out, ``learning_rate`` is the strategy's own default.
-
-    Attributes:
-        batch_size: pairs per optimiser step.
-        gradient_accumulation: parts a batch is split into where it does not fit in memory.
-        warmup: share of all steps over which the learning rate rises from zero.
-        head_dropout: probability in the head; null keeps the encoder's own.
-        max_grad_norm: gradients are clipped to this global norm; null never clips.
-        patience: evaluations without a better validation accuracy after which training stops; null never stops.
-    """
-
-    epochs: int = Field(3, ge=1)
-    batch_size: int = Field(32, ge=1)
-    gradient_accumulation: int = Field(1, ge=1)
-    learning_rate: float | None = Field(None, gt=0)
-    warmup: float = Field(0.1, ge=0, lt=1)
-    schedule: Literal["linear", "cosine"] = "linear"
-    weight_decay: float = Field(0.01, ge=0)
-    head_dropout: float | None = Field(0.1, ge=0, lt=1)
-    max_grad_norm: float | None = Field(1.0, gt=0)
-    patience: int | None = Field(None, ge=1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-
-
 class Published(Section):
     """Figures somebody else published for this combination; shown beside ours, never part of a run."""
 
@@ -146,7 +122,7 @@ class StrategyEntry(Section):
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
-    recipe: Recipe = Recipe()
+    recipe: StudyRecipe = StudyRecipe()
     encoders: tuple[str, ...] | None = None
     published: Published | None = None
 
@@ -173,6 +149,7 @@ class Study(Section):
     """A grid of encoders × strategies × seeds on one dataset.
 
     Attributes:
+        tuning: the budget of what is left to validation (``learning_rate: tune``).
         equivalence: a difference in test accuracy smaller than this share does not matter.
     """
 
@@ -180,7 +157,8 @@ class Study(Section):
     data: DataSpec = DataSpec()
     encoders: tuple[str, ...] = Field(("minilm",), min_length=1)
     strategies: tuple[Annotated[StrategyEntry, BeforeValidator(_strategy_entry)], ...] = Field(min_length=1)
-    recipe: Recipe = Recipe()
+    recipe: StudyRecipe = StudyRecipe()
+    tuning: Tuning = Tuning()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     equivalence: float = Field(EQUIVALENCE, ge=0, lt=1)

@@ -158,6 +158,16 @@ class StudyDir:
         return self.path / "resolved.json"
 
     @property
+    def tuning(self) -> Path:
+        """What was tried before the grid, and what was chosen; only where a study leaves something to validation."""
+        return self.path / "tuning.json"
+
+    @property
+    def tuning_journal(self) -> Path:
+        """What Optuna was told of trials."""
+        return self.path / "tuning" / "optuna.journal"
+
+    @property
     def results_json(self) -> Path:
         """One object for each run."""
         return self.path / "results.json"
@@ -199,6 +209,10 @@ class StudyDir:
     def run(self, run_id: str) -> RunDir:
         """The folder of one run, which may not exist yet."""
         return RunDir(self.path / "runs" / run_id)
+
+    def trial(self, run_id: str) -> RunDir:
+        """The folder of one trial: a run's, without anything of the test split."""
+        return RunDir(self.path / "tuning" / run_id)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -3,7 +3,8 @@
 Importing torch, transformers and PEFT takes 6-8 s on two cores, so fresh processes are forked by a server
 (:mod:`unfreeze.grid.server`) that has imported them and run nothing. A forked job's peak memory is its own.
 
-A job is what :func:`unfreeze.grid.run.run_job` does, with an ``id`` and the ids it ``needs`` to have ended before.
+A job is what :func:`unfreeze.grid.run.run_job` does, with an ``id`` and the ids it ``needs`` to have ended before. What is
+called when one has ended may return further ones.
 """
 
 from __future__ import annotations
@@ -18,20 +19,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from unfreeze.errors import RunError
+from unfreeze.studydir import RunDir
 
 Job = dict[str, Any]
 Report = Callable[[dict[str, Any]], None]
-Finish = Callable[[Job, int], None]
+Finish = Callable[[Job, int], Sequence[Job] | None]
 
 
 def inline(folder: Path, jobs: Sequence[Job], report: Report, finish: Finish) -> None:
     """Run jobs one after another in this process, for debuggers and tests. CPU peak memory is not measured."""
     from unfreeze.grid.run import run_job
 
-    for job in jobs:
+    waiting = list(jobs)
+    while waiting:
+        job = waiting.pop(0)
         report({"kind": "started", "job": job["id"], "pid": os.getpid()})
         run_job(folder, job, report, own_process=False)
-        finish(job, 0)
+        waiting += finish(job, 0) or []
 
 
 def local(folder: Path, jobs: Sequence[Job], report: Report, finish: Finish, *, workers: int, threads: int) -> None:
@@ -41,7 +45,8 @@ def local(folder: Path, jobs: Sequence[Job], report: Report, finish: Finish, *, 
         folder: the study's folder.
         jobs: with those that are needed before those that need them.
         report: called with every row that a job reports.
-        finish: called after each job with its process's exit code (negative: the signal that killed it).
+        finish: called after each job with its process's exit code (negative: the signal that killed it); may return
+            further jobs.
         workers: jobs that run at a time.
         threads: of each job's matrix products; ``OMP_NUM_THREADS`` has precedence.
     """
@@ -83,6 +88,15 @@ def _serve(stdin: IO[str], stdout: IO[str], waiting: list[Job], report: Report, 
             raise BrokenPipeError
         row = json.loads(line)
         if row["kind"] == "exit":
-            finish(running.pop(row["job"]), row["code"])
+            waiting += finish(running.pop(row["job"]), row["code"]) or []
         else:
             report(row)
+
+
+def note_death(run: RunDir, code: int) -> None:
+    """A process that the system killed could not write its own failure."""
+    from unfreeze.grid.run import write_failure
+
+    if code and not run.result.is_file():
+        why = "killed by the system, most likely for lack of memory" if code == -9 else f"ended with code {code}"
+        write_failure(run, RunError(f"the run's process was {why}; try a smaller batch_size"), step=None)

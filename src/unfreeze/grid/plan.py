@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from unfreeze.errors import StudyError, UnfreezeError, nearest
+from unfreeze.grid.executors import Job
+from unfreeze.recipe import Recipe
 from unfreeze.records import Dataset
 from unfreeze.strategies import Strategy, make_strategy
-from unfreeze.study import Published, Recipe, RunSpec, StrategyEntry, Study
+from unfreeze.study import Published, RunSpec, StrategyEntry, Study
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ class Sharing:
 def expand(study: Study, dataset: Dataset) -> list[PlannedRun]:
     """Every run of the grid, seed by seed, so that an interrupted grid has compared all strategies on the first seeds.
 
+    Args:
+        study: with nothing left to validation (:func:`unfreeze.grid.space.settle`).
+        dataset: its data.
+
     Raises:
         StudyError: with one line for each strategy that is wrong.
     """
@@ -100,7 +108,8 @@ def _strategies(study: Study) -> list[Strategy]:
 
 
 def _recipe(study: Study, entry: StrategyEntry, strategy: Strategy) -> Recipe:
-    recipe = study.recipe.model_copy(update=entry.recipe.model_dump(exclude_unset=True))
+    written = study.recipe.model_dump(exclude_unset=True) | entry.recipe.model_dump(exclude_unset=True)
+    recipe = Recipe.model_validate(written)
     rate = recipe.learning_rate or strategy.default_learning_rate
     return recipe.model_copy(update={"learning_rate": rate})
 
@@ -150,41 +159,45 @@ def shapes(runs: Sequence[PlannedRun]) -> dict[str, Shape]:
     Raises:
         StudyError: with one line for each encoder or strategy that cannot be used.
     """
-    from unfreeze.training.encoder import load_tokenizer, max_positions, shape_only
-
     known: dict[tuple[str, str], Shape | None] = {}
     problems: list[str] = []
     for run in runs:
         spec = run.spec
-        key = (spec.encoder, str(spec.strategy))
+        key = (spec.encoder, json.dumps(spec.strategy))
         if key in known:
             continue
         known[key] = None
         try:
-            if spec.max_length > max_positions(spec.encoder):
-                raise StudyError(
-                    f"data.max_length: {spec.max_length} is above the {max_positions(spec.encoder)} tokens "
-                    f"that encoder '{spec.encoder}' reads"
-                )
-            load_tokenizer(spec.encoder)
-            anatomy = shape_only(spec.encoder, spec.labels, strategy_of(spec))
+            known[key] = _shape(*key, spec.labels, spec.max_length)
         except UnfreezeError as error:
             problems.append(str(error))
-            continue
-        trainable = sum(p.numel() for p in anatomy.trainable().values())
-        known[key] = Shape(
-            total=sum(p.numel() for p in anatomy.classifier.parameters()),
-            trainable=trainable,
-            depth=anatomy.prefix_depth(),
-            layers=len(anatomy.layers),
-            hidden=int(anatomy.classifier.config.hidden_size),
-            heads=int(anatomy.classifier.config.num_attention_heads),
-            layer_weights=sum(p.numel() for p in anatomy.layers[-1].parameters() if p.ndim == 2),
-        )
     if problems:
         raise StudyError(*dict.fromkeys(problems))
-    found = {run.run_id: known[(run.spec.encoder, str(run.spec.strategy))] for run in runs}
+    found = {run.run_id: known[(run.spec.encoder, json.dumps(run.spec.strategy))] for run in runs}
     return {run_id: shape for run_id, shape in found.items() if shape is not None}
+
+
+@cache  # up to a second each, and a study that is tuned asks for every trial
+def _shape(encoder: str, strategy: str, labels: tuple[str, ...], max_length: int) -> Shape:
+    from unfreeze.training.encoder import load_tokenizer, max_positions, shape_only
+
+    if max_length > max_positions(encoder):
+        raise StudyError(
+            f"data.max_length: {max_length} is above the {max_positions(encoder)} tokens "
+            f"that encoder '{encoder}' reads"
+        )
+    load_tokenizer(encoder)
+    options = json.loads(strategy)
+    anatomy = shape_only(encoder, labels, make_strategy(options.pop("kind"), options))
+    return Shape(
+        total=sum(p.numel() for p in anatomy.classifier.parameters()),
+        trainable=sum(p.numel() for p in anatomy.trainable().values()),
+        depth=anatomy.prefix_depth(),
+        layers=len(anatomy.layers),
+        hidden=int(anatomy.classifier.config.hidden_size),
+        heads=int(anatomy.classifier.config.num_attention_heads),
+        layer_weights=sum(p.numel() for p in anatomy.layers[-1].parameters() if p.ndim == 2),
+    )
 
 
 def share(runs: Sequence[PlannedRun], shapes: dict[str, Shape]) -> list[Sharing]:
@@ -203,3 +216,25 @@ def share(runs: Sequence[PlannedRun], shapes: dict[str, Shape]) -> list[Sharing]
         )
         for (encoder, max_length, precision), group in groups.items()
     ]
+
+
+def jobs_of(study: Study, runs: Sequence[PlannedRun], shapes: dict[str, Shape], kind: str = "run") -> list[Job]:
+    """Runs in grid order, each group's shared prefix just before the first run that starts from it.
+
+    Args:
+        study: names the device.
+        runs: what is to be run.
+        shapes: of :func:`shapes`.
+        kind: ``run``, or ``trial`` where only validation is looked at.
+    """
+    sharing = {run_id: group for group in share(runs, shapes) for run_id in group.run_ids}
+    jobs: dict[str, Job] = {}
+    for run in runs:
+        common = {"spec": run.spec.model_dump(mode="json"), "device": study.device}
+        needs: list[str] = []
+        if group := sharing.get(run.run_id):
+            needs = [f"prefix of {group.run_ids[0]}"]
+            prefix: Job = {"id": needs[0], "kind": "prefix", "needs": [], "depths": group.depths, **common}
+            jobs.setdefault(needs[0], prefix)
+        jobs[run.run_id] = {"id": run.run_id, "kind": kind, "needs": needs, **common}
+    return list(jobs.values())

@@ -40,7 +40,15 @@ MAPPED_MISTAKES = 4000
 
 
 def run_one(
-    study_dir: StudyDir, spec: RunSpec, *, device: str, report: Report, own_process: bool, workers: int = 1
+    study_dir: StudyDir,
+    spec: RunSpec,
+    *,
+    device: str,
+    report: Report,
+    own_process: bool,
+    workers: int = 1,
+    trial: bool = False,
+    until: int | None = None,
 ) -> None:
     """Train, evaluate and write one run; a failure is written beside it instead of raised.
 
@@ -51,8 +59,10 @@ def run_one(
         report: called with every row of the run's history.
         own_process: whether this process does nothing else, so that its peak memory is the run's.
         workers: how many such processes share the machine, for the records.
+        trial: look at validation only, write nothing of the test split and keep no checkpoint.
+        until: the epoch after which to pause; a later call goes on.
     """
-    run = study_dir.run(spec.run_id)
+    run = study_dir.trial(spec.run_id) if trial else study_dir.run(spec.run_id)
     write_json(run.spec, spec.model_dump(mode="json"))
     last: dict[str, Any] = {}
 
@@ -61,15 +71,18 @@ def run_one(
         report({**row, "run_id": spec.run_id})
 
     try:
-        result = _train_and_evaluate(
-            study_dir, run, spec, choose_compute(device, spec.recipe.precision), watch, own_process, workers
-        )
+        compute = choose_compute(device, spec.recipe.precision)
+        result = _train_and_evaluate(study_dir, run, spec, compute, watch, own_process, workers, trial, until)
     except Exception as error:
         write_failure(run, error, step=last.get("step"))
         return
     run.failure.unlink(missing_ok=True)
+    if result is None:
+        return
     write_json(run.result, result)
     run.resume.unlink(missing_ok=True)
+    if trial:
+        shutil.rmtree(run.checkpoint)
 
 
 def write_failure(run: RunDir, error: Exception, step: int | None) -> None:
@@ -82,8 +95,18 @@ def write_failure(run: RunDir, error: Exception, step: int | None) -> None:
 
 
 def _train_and_evaluate(
-    study_dir: StudyDir, run: RunDir, spec: RunSpec, compute: Compute, report: Report, own_process: bool, workers: int
-) -> dict[str, Any]:
+    study_dir: StudyDir,
+    run: RunDir,
+    spec: RunSpec,
+    compute: Compute,
+    report: Report,
+    own_process: bool,
+    workers: int,
+    trial: bool,
+    until: int | None,
+) -> dict[str, Any] | None:
+    """The content of ``result.json``; None for a run that was paused."""
+    splits = SPLITS[:2] if trial else SPLITS
     dataset = study_dir.read_dataset()
     tokens = tokens_of(study_dir, dataset, spec.encoder, spec.max_length)
     anatomy, strategy = _classifier(spec), strategy_of(spec)
@@ -97,20 +120,23 @@ def _train_and_evaluate(
     else:
         model = tail(anatomy, depth).to(compute.device)
         release_prefix(anatomy, depth)
-        inputs = {s: open_prefix(prefix, anatomy, depth, s, tokens[s].lengths, compute.dtype) for s in SPLITS}
+        inputs = {s: open_prefix(prefix, anatomy, depth, s, tokens[s].lengths, compute.dtype) for s in splits}
     kept = kept_parameters(anatomy, strategy)  # only now: moving to a device replaces the tensors
-    gold = {split: dataset.splits[split]["gold"].to_numpy().astype(np.int64) for split in SPLITS}
+    gold = {split: dataset.splits[split]["gold"].to_numpy().astype(np.int64) for split in splits}
     lengths = tokens["train"].lengths
     reset_peak_memory(compute)
     trainer = Trainer(model, anatomy, depth, inputs, lengths, gold, spec.recipe, spec.seed, compute, run, kept, report)
-    progress = trainer.train()
+    progress = trainer.train(until)
+    if until is not None and until == progress.epoch < spec.recipe.epochs:
+        return None
     train, done = dataset.splits["train"], slice(progress.epoch)
     seen = (values[done].cpu().numpy() for values in (trainer.gold_probability, trainer.correct))
     write_table(run.dynamics, dynamics_table(train["guid"], train["gold"], *seen))
     started = time.perf_counter()
-    metrics = _evaluate(run, spec, dataset, model, inputs, compute)
+    metrics = _evaluate(run, spec, dataset, model, inputs, compute, splits[1:])
     evaluate_seconds = progress.evaluate_seconds + time.perf_counter() - started
-    _keep_mistakes(run, spec, model, anatomy, inputs["test"], compute)
+    if not trial:
+        _keep_mistakes(run, spec, model, anatomy, inputs["test"], compute)
     return {
         "run_id": spec.run_id,
         "encoder": spec.encoder,
@@ -152,16 +178,24 @@ def _train_and_evaluate(
 
 
 def _evaluate(
-    run: RunDir, spec: RunSpec, dataset: Dataset, model: Any, inputs: Mapping[str, Inputs], compute: Compute
+    run: RunDir,
+    spec: RunSpec,
+    dataset: Dataset,
+    model: Any,
+    inputs: Mapping[str, Inputs],
+    compute: Compute,
+    splits: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Predict validation and test, keep the predictions, and score them."""
+    """Predict validation and test (a trial: validation), keep the predictions, and score them."""
     tables = {}
-    for split in ("validation", "test"):
+    for split in splits:
         examples = dataset.splits[split]
         tables[split] = predictions_table(examples["guid"], examples["gold"], predict(model, inputs[split], compute))
         write_table(run.predictions(split), tables[split])
     metrics = {split: evaluate(table, spec.labels) for split, table in tables.items()}
-    return metrics | {"test": metrics["test"] | {"calibrated": calibrated(**tables)}}
+    if "test" in tables:
+        metrics["test"] |= {"calibrated": calibrated(**tables)}
+    return metrics
 
 
 def _keep_mistakes(run: RunDir, spec: RunSpec, model: Any, anatomy: Anatomy, test: Inputs, compute: Compute) -> None:
@@ -264,7 +298,7 @@ def build_shared_prefix(
 
 
 def run_job(folder: str | os.PathLike[str], job: Mapping[str, Any], report: Report, *, own_process: bool) -> None:
-    """Do one job of the grid: ``{"kind": "run" | "prefix", "spec": …, "device": …}``."""
+    """Do one job of the grid: ``{"kind": "run" | "trial" | "prefix", "spec": …, "device": …}``."""
     study_dir, spec = StudyDir(Path(folder)), RunSpec.model_validate(job["spec"])
     if job["kind"] == "prefix":
         try:
@@ -272,5 +306,5 @@ def run_job(folder: str | os.PathLike[str], job: Mapping[str, Any], report: Repo
         except Exception as error:  # runs do without it, and one that fails for the same reason says so itself
             report({"kind": "note", "message": f"frozen prefix not kept: {error}"})
     else:
-        workers = job.get("workers", 1)
-        run_one(study_dir, spec, device=job["device"], report=report, own_process=own_process, workers=workers)
+        how: dict[str, Any] = {"device": job["device"], "own_process": own_process, "workers": job.get("workers", 1)}
+        run_one(study_dir, spec, report=report, trial=job["kind"] == "trial", until=job.get("until"), **how)

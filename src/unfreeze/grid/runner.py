@@ -13,11 +13,12 @@ from unfreeze.analysis.clusters import Projection
 from unfreeze.analysis.compare import compare
 from unfreeze.datasets import load_dataset
 from unfreeze.datasets.explore import explore
-from unfreeze.errors import RunError, StudyDirError
+from unfreeze.errors import StudyDirError
 from unfreeze.grid.environment import environment
 from unfreeze.grid.estimate import crew
-from unfreeze.grid.executors import inline, local
-from unfreeze.grid.plan import PlannedRun, Shape, expand, shapes, share
+from unfreeze.grid.executors import Finish, Job, inline, local, note_death
+from unfreeze.grid.plan import PlannedRun, expand, jobs_of, shapes
+from unfreeze.grid.tuning import Tuner, tuning_seconds
 from unfreeze.records import Dataset
 from unfreeze.report import write_report
 from unfreeze.study import Study, dump_study, load_study
@@ -72,26 +73,36 @@ def run_study(
     check_folder(study_dir, study)
     dataset = load_dataset(study.data)
     check_data(study_dir, study, dataset)
-    runs = expand(study, dataset)
-    known = shapes(runs)
+    tuner = Tuner(study_dir, study, dataset, watch)
+    shapes([*tuner.candidates, *tuner.stand_ins])  # every fault is found before anything is spent
+
+    def launch(runs: Sequence[PlannedRun], jobs: Sequence[Job], finish: Finish) -> None:
+        """Do jobs where the caller wants them done; ``runs`` are all there may be."""
+        if executor == "inline":
+            inline(study_dir.path, jobs, watch, finish)
+        elif jobs:
+            longest = min(study.data.max_length, int(read_json(study_dir.explore)["tokens"]["train"]["max"]))
+            together, threads = crew(runs, shapes(runs), longest, study.device, workers)
+            local(study_dir.path, jobs, watch, finish, workers=together, threads=threads)
+
     with study_dir.lock():
+        if tuner.open:
+            _write_inputs(study_dir, study, dataset, expand(tuner.settled(), dataset))
+            launch(tuner.candidates, tuner.start(), tuner.finish)
+        runs = expand(tuner.settled(), dataset)
+        known = shapes(runs)
+        tuner.name(runs)
         _write_inputs(study_dir, study, dataset, runs)
         pending = [run for run in runs if not study_dir.run(run.run_id).result.is_file()]
         watch({"kind": "grid", "runs": [run.as_json() for run in runs], "pending": [run.run_id for run in pending]})
 
         def finish(job: Row, code: int) -> None:
             if job["kind"] == "run":
-                _note_death(study_dir, job["id"], code)
+                note_death(study_dir.run(job["id"]), code)
                 row = next(row for row in collect(study_dir) if row["run_id"] == job["id"])
                 watch({"kind": "finished", **row})
 
-        jobs = _jobs(study, pending, known)
-        if executor == "inline":
-            inline(study_dir.path, jobs, watch, finish)
-        elif jobs:
-            longest = min(study.data.max_length, int(read_json(study_dir.explore)["tokens"]["train"]["max"]))
-            workers, threads = crew(runs, known, longest, study.device, workers)
-            local(study_dir.path, jobs, watch, finish, workers=workers, threads=threads)
+        launch(runs, jobs_of(study, pending, known), finish)
         return conclude(study_dir)
 
 
@@ -145,34 +156,10 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
     write_json(study_dir.explore, found | {"tokenizer": study.encoders[0]})
 
 
-def _jobs(study: Study, pending: Sequence[PlannedRun], known: dict[str, Shape]) -> list[Row]:
-    """Runs in grid order, each group's shared prefix just before the first run that starts from it."""
-    sharing = {run_id: group for group in share(pending, known) for run_id in group.run_ids}
-    jobs: dict[str, Row] = {}
-    for run in pending:
-        common = {"spec": run.spec.model_dump(mode="json"), "device": study.device}
-        needs: list[str] = []
-        if group := sharing.get(run.run_id):
-            needs = [f"prefix of {group.run_ids[0]}"]
-            prefix: Row = {"id": needs[0], "kind": "prefix", "needs": [], "depths": group.depths, **common}
-            jobs.setdefault(needs[0], prefix)
-        jobs[run.run_id] = {"id": run.run_id, "kind": "run", "needs": needs, **common}
-    return list(jobs.values())
-
-
-def _note_death(study_dir: StudyDir, run_id: str, code: int) -> None:
-    """A process that the system killed could not write its own failure."""
-    from unfreeze.grid.run import write_failure
-
-    run = study_dir.run(run_id)
-    if code and not run.result.is_file():
-        why = "killed by the system, most likely for lack of memory" if code == -9 else f"ended with code {code}"
-        write_failure(run, RunError(f"the run's process was {why}; try a smaller batch_size"), step=None)
-
-
 def collect(study_dir: StudyDir) -> list[Row]:
     """Read every run of the grid and write ``results.json`` and ``results.csv``; returns one row for each run."""
     resolved = read_json(study_dir.resolved)
+    tuned = tuning_seconds(study_dir)
     rows = []
     for planned in resolved["runs"]:
         run = study_dir.run(planned["run_id"])
@@ -182,6 +169,7 @@ def collect(study_dir: StudyDir) -> list[Row]:
         if run.result.is_file():
             result = read_json(run.result)
             row |= {key: value for key, value in result.items() if key not in ("encoder", "strategy")}
+            row["cost"] |= {"tuning_seconds": tuned.get((row["encoder"], row["strategy"]))}
         elif run.failure.is_file():
             failure = read_json(run.failure)
             row |= {"status": failure["status"], "failure": {key: failure[key] for key in ("type", "message", "step")}}

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from transformers import get_scheduler
 
 from unfreeze.errors import Diverged
+from unfreeze.recipe import Recipe
 from unfreeze.strategies.anatomy import Anatomy
-from unfreeze.study import Recipe
 from unfreeze.studydir import RunDir
 from unfreeze.training.batching import Inputs, epoch_batches, padded_tokens
 from unfreeze.training.checkpoint import (
@@ -116,8 +116,11 @@ class Trainer:
             num_training_steps=self.steps,
         )
 
-    def train(self) -> Progress:
+    def train(self, until: int | None = None) -> Progress:
         """Run all epochs (or go on after the last whole one) and leave the best epoch's weights in the classifier.
+
+        Args:
+            until: the epoch after which to pause; a later call goes on.
 
         Raises:
             Diverged: the loss stopped being finite.
@@ -126,7 +129,7 @@ class Trainer:
         progress = self._resume()
         self.history = History(self.run.history, self.report, progress.history)
         patience = self.recipe.patience or math.inf
-        while progress.epoch < self.recipe.epochs and progress.stale < patience:
+        while progress.epoch < min(until or math.inf, self.recipe.epochs) and progress.stale < patience:
             self._train_epoch(progress)
             self._evaluate(progress)
             progress.history = self.history.lines
