@@ -56,8 +56,9 @@ def run(
     ] = None,
 ) -> None:
     """Train what is missing of a grid, compare its runs and write the report."""
-    from unfreeze.display import Watcher, show_leaderboard
+    from unfreeze.display import show_leaderboard
     from unfreeze.grid.runner import run_study
+    from unfreeze.progress import Watcher
     from unfreeze.study import load_study
     from unfreeze.studydir import StudyDir, read_json
 
@@ -79,21 +80,31 @@ def plan(study: StudyArgument, overrides: Overrides = None) -> None:
     from unfreeze.display import show_plan
     from unfreeze.grid.estimate import estimate_all
     from unfreeze.grid.plan import expand, shapes, share
+    from unfreeze.grid.space import find_spaces, provisional
+    from unfreeze.grid.tuning import expected
     from unfreeze.study import load_study
     from unfreeze.training.encoder import encoder_note
 
     loaded = load_study(study, overrides or [])
     dataset = load_dataset(loaded.data)
-    runs = expand(loaded, dataset)
-    known = shapes(runs)
-    estimates = estimate_all(runs, known, dataset, loaded.device)
+    spaces = find_spaces(loaded)
+    runs = expand(provisional(loaded, spaces), dataset)
+    everything = [*runs, *(space.trial(loaded, dataset, choice) for space in spaces for choice in space.grid)]
+    known = shapes(everything)
+    estimates = estimate_all(everything, known, dataset, loaded.device)
     rows = [{"run": run, "shape": known[run.run_id], "estimate": estimates[run.run_id]} for run in runs]
     sharing: list[dict[str, Any]] = []
     for group in share(runs, known):
         seconds = max(estimates[run_id].prefix_seconds for run_id in group.run_ids)
         about = {"encoder": group.encoder, "depths": group.depths, "runs": len(group.run_ids), "seconds": seconds}
         sharing.append(about)
-    show_plan(console, rows, sharing, [*dataset.notes, *filter(None, map(encoder_note, loaded.encoders))])
+    show_plan(
+        console,
+        rows,
+        sharing,
+        [*dataset.notes, *filter(None, map(encoder_note, loaded.encoders))],
+        expected(loaded, dataset, spaces, {run_id: found.seconds for run_id, found in estimates.items()}),
+    )
 
 
 @app.command()
@@ -111,11 +122,15 @@ def explore(study: StudyArgument, overrides: Overrides = None) -> None:
 @app.command()
 def status(path: DirArgument) -> None:
     """Show how far each run of a study is."""
-    from unfreeze.display import show_status
+    from unfreeze.display import show_status, show_trials
     from unfreeze.grid.runner import collect
+    from unfreeze.grid.tuning import read_tuning
     from unfreeze.studydir import StudyDir
 
-    show_status(console, collect(StudyDir.existing(path)), path)
+    study_dir = StudyDir.existing(path)
+    if tuning := read_tuning(study_dir):
+        show_trials(console, tuning)
+    show_status(console, collect(study_dir), path)
 
 
 class Projection(StrEnum):

@@ -1,4 +1,4 @@
-"""What the command line shows: tables, and progress as a live display or, without a terminal, as plain lines."""
+"""What the command line shows: tables."""
 
 from __future__ import annotations
 
@@ -9,103 +9,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from unfreeze.report.formats import MISSING, count, decimal, percent, seconds, short, size
+from unfreeze.report.formats import MISSING, count, decimal, percent, seconds, short, size, told
 from unfreeze.study import slug
 
 Row = dict[str, Any]
-
-
-class Watcher:
-    """Shows a grid's progress; call it with each row that ``run_study`` reports."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.names: dict[str, str] = {}
-        self.done = self.started = self.total = 0
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.grid = self.bar.add_task("runs", total=None, facts="")
-        self.runs: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Watcher:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, row: Row) -> None:
-        """Show one row."""
-        getattr(self, f"_{row['kind']}")(row)
-
-    def _grid(self, row: Row) -> None:
-        self.names = {run["run_id"]: _name(run) for run in row["runs"]}
-        self.done, self.started, self.total = 0, 0, len(row["pending"])
-        finished = len(row["runs"]) - self.total
-        already = f", {finished} finished before" if finished else ""
-        self.console.print(f"{len(row['runs'])} runs{already}")
-        self.bar.update(self.grid, total=self.total, completed=0)
-
-    def _trials(self, row: Row) -> None:
-        self.names |= {trial["run_id"]: f"trial of {trial['name']}" for trial in row["trials"]}
-        self.total += len(row["trials"])
-        self.bar.update(self.grid, total=self.total)
-
-    def _trial(self, row: Row) -> None:
-        self.done += 1
-        self.bar.update(self.grid, completed=self.done)
-        self._remove(row["run_id"])
-        if row["status"] != "pending":  # a trial that halving looks at goes on, or does not
-            found = f": validation accuracy {percent(row['accuracy'], 2)}" if row["status"] == "finished" else ""
-            self.console.print(f"{self.names[row['run_id']]} {row['status']}{found}", highlight=False, markup=False)
-
-    def _remove(self, run_id: str) -> None:
-        if run_id in self.runs:  # a run that died at once never said that it had started
-            self.bar.remove_task(self.runs.pop(run_id))
-
-    def _note(self, row: Row) -> None:
-        self.console.print(f"[dim]{row['message']}[/]", highlight=False)
-
-    def _started(self, row: Row) -> None:
-        if name := self.names.get(row["job"]):
-            self.started += 1
-            self.runs[row["job"]] = self.bar.add_task(name, total=None, facts="")
-            if not self.console.is_terminal:
-                self.console.print(f"[{self.started}/{self.total}] {name}", highlight=False, markup=False)
-
-    def _step(self, row: Row) -> None:
-        rate = row["pairs"] / max(row["seconds"], 1e-3)
-        facts = f"epoch {row['epoch'] + 1}  loss {row['loss']:.3f}  {rate:.0f} pairs/s"
-        self.bar.update(self.runs[row["run_id"]], completed=row["step"], total=row["steps"], facts=facts)
-
-    def _evaluation(self, row: Row) -> None:
-        if not self.console.is_terminal:
-            found = f"validation loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f} %"
-            text = f"  {self.names[row['run_id']]}, epoch {row['epoch']}: {found}"
-            self.console.print(text, highlight=False)
-
-    def _finished(self, row: Row) -> None:
-        self.done += 1
-        self.bar.update(self.grid, completed=self.done)
-        self._remove(row["run_id"])
-        name = self.names[row["run_id"]]
-        if row["status"] == "finished":
-            cost = row["cost"]
-            accuracy = percent(row["metrics"]["test"]["accuracy"], 2)
-            facts = f"trained in {seconds(cost['train_seconds'])}, {cost['pairs_per_second']:.0f} pairs/s"
-            self.console.print(f"[green]✓[/] {name}: test accuracy {accuracy}, {facts}", highlight=False)
-        else:
-            self.console.print(f"[red]✗[/] {name}: {row['status']}: {row['failure']['message']}", highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -115,8 +24,14 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _name(run: Row) -> str:
+def run_name(run: Row) -> str:
+    """What a line calls a run."""
     return f"{slug(run['encoder'])} {run['strategy']} seed {run['seed']}"
+
+
+def trial_name(trial: Row) -> str:
+    """What a line calls a trial."""
+    return f"{slug(trial['encoder'])} {trial['strategy']}, {told(trial['choice'])}"
 
 
 def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]) -> None:
@@ -154,10 +69,14 @@ def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]
         console.print(
             f"Frozen prefix, computed once for the runs that share it: {seconds(sum(prefix))}.", highlight=False
         )
+    tuning = {(row["encoder"], row["strategy"]): row["cost"].get("tuning_seconds") for row in rows if row["cost"]}
+    if any(tuning.values()):
+        spent = seconds(sum(filter(None, tuning.values())))
+        console.print(f"Tuning, before these runs and not in their times: {spent}.", highlight=False)
     for row in rows:
         if row["status"] != "finished":
             why = row["failure"]["message"] if row["failure"] else "not run yet"
-            console.print(f"[red]{row['status']}[/] {_name(row)}: {why}", highlight=False)
+            console.print(f"[red]{row['status']}[/] {run_name(row)}: {why}", highlight=False)
     for note in notes:
         console.print(f"Note: {note}", highlight=False)
 
@@ -214,7 +133,9 @@ def show_explore(console: Console, found: Row) -> None:
         console.print(f"Note: {note}", highlight=False)
 
 
-def show_plan(console: Console, rows: Sequence[Row], sharing: Sequence[Row], notes: Sequence[str]) -> None:
+def show_plan(
+    console: Console, rows: Sequence[Row], sharing: Sequence[Row], notes: Sequence[str], tuning: Row | None = None
+) -> None:
     """The runs of a grid with what each will take, and what they share.
 
     Args:
@@ -222,6 +143,7 @@ def show_plan(console: Console, rows: Sequence[Row], sharing: Sequence[Row], not
         rows: ``run`` (a planned run), ``shape`` and ``estimate``.
         sharing: ``encoder``, ``depths``, ``runs`` (a count) and ``seconds``.
         notes: of the data and the encoders.
+        tuning: ``trials``, ``searches``, ``extensions`` (counts at most) and ``seconds``, where something is tuned.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -252,9 +174,28 @@ def show_plan(console: Console, rows: Sequence[Row], sharing: Sequence[Row], not
             highlight=False,
         )
     total = sum(row["estimate"].seconds for row in rows) + sum(shared["seconds"] for shared in sharing)
+    if tuning:
+        total += tuning["seconds"]
+        console.print(
+            f"Before them, tuning: up to {tuning['trials']} trials for {tuning['searches']} strategies in about "
+            f"{seconds(tuning['seconds'])}, and up to {tuning['extensions']} more where the best learning rate is at "
+            "an end of its range. Figures above are for the middle of each range.",
+            highlight=False,
+        )
     console.print(f"All together about {seconds(total)}. Memory and time are estimates (≈).", highlight=False)
     for note in notes:
         console.print(f"Note: {note}", highlight=False)
+
+
+def show_trials(console: Console, tuning: Row) -> None:
+    """How far each trial is, and what was chosen."""
+    table = _table("Tuning", "trial", "status", "validation accuracy", "epochs", "time")
+    for search in tuning["searches"]:
+        for trial in search["trials"]:
+            status = "chosen" if trial["choice"] == search["chosen"] else trial["status"]
+            shown = (status, percent(trial["accuracy"], 2), str(trial["epochs"]), seconds(trial["seconds"]))
+            table.add_row(escape(trial_name({**search, **trial})), *shown)
+    console.print(table)
 
 
 def show_status(console: Console, rows: Sequence[Row], path: Path) -> None:
@@ -264,7 +205,7 @@ def show_status(console: Console, rows: Sequence[Row], path: Path) -> None:
     for row in rows:
         metrics = row["metrics"] and row["metrics"]["test"]["accuracy"]
         status = f"[{colours.get(row['status'], 'dim')}]{row['status']}[/]"
-        table.add_row(_name(row), status, percent(metrics, 2), str(row["epochs"] or MISSING))
+        table.add_row(run_name(row), status, percent(metrics, 2), str(row["epochs"] or MISSING))
     console.print(table)
     for row in rows:
         if row["failure"]:

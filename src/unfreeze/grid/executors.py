@@ -3,8 +3,8 @@
 Importing torch, transformers and PEFT takes 6-8 s on two cores, so fresh processes are forked by a server
 (:mod:`unfreeze.grid.server`) that has imported them and run nothing. A forked job's peak memory is its own.
 
-A job is what :func:`unfreeze.grid.run.run_job` does, with an ``id`` and the ids it ``needs`` to have ended before. What is
-called when one has ended may return further ones.
+A job is what :func:`unfreeze.grid.run.run_job` does, with an ``id`` and the ids it ``needs`` to have ended before. What
+is called when one has ended may return further ones.
 """
 
 from __future__ import annotations

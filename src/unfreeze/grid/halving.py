@@ -1,8 +1,8 @@
 """Successive halving through Optuna, where there are more candidates than trials to spend.
 
-Candidates are drawn at random, each at most once. A trial stops after 1, 3, 9 … epochs and goes on only if its validation
-accuracy is the best, or among the best third, of those that came so far (Li et al., 2018, arXiv:1810.05934). Optuna keeps
-what it was told in a journal, so that an interrupted search goes on.
+Candidates are drawn at random, each at most once. A trial pauses after 1, 3, 9 … epochs and goes on only if its
+validation accuracy is the best, or among the best third, of those that came so far (Li et al., 2018, arXiv:1810.05934).
+Optuna keeps what it was told in a journal, so that an interrupted search goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unfreeze.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from unfreeze.grid.tuning import Search, Step
+    from unfreeze.grid.search import Search, Step
 
 FACTOR = 3
 
@@ -33,7 +33,7 @@ def check_optuna() -> Any:
 
 
 def rungs(epochs: int) -> list[int]:
-    """The epochs after which a trial of so many is looked at: 1, 3, 9 …"""
+    """The epochs after which a trial of so many is looked at: 1, 3, 9 and so on."""
     found = [1]
     while found[-1] < epochs:
         found.append(found[-1] * FACTOR)

@@ -183,8 +183,7 @@ def _shape(encoder: str, strategy: str, labels: tuple[str, ...], max_length: int
 
     if max_length > max_positions(encoder):
         raise StudyError(
-            f"data.max_length: {max_length} is above the {max_positions(encoder)} tokens "
-            f"that encoder '{encoder}' reads"
+            f"data.max_length: {max_length} is above the {max_positions(encoder)} tokens that encoder '{encoder}' reads"
         )
     load_tokenizer(encoder)
     options = json.loads(strategy)

@@ -9,6 +9,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,30 +40,35 @@ Report = Callable[[dict[str, Any]], None]
 MAPPED_MISTAKES = 4000
 
 
-def run_one(
-    study_dir: StudyDir,
-    spec: RunSpec,
-    *,
-    device: str,
-    report: Report,
-    own_process: bool,
-    workers: int = 1,
-    trial: bool = False,
-    until: int | None = None,
-) -> None:
-    """Train, evaluate and write one run; a failure is written beside it instead of raised.
+@dataclass(frozen=True)
+class Setting:
+    """How a run is carried out.
 
-    Args:
-        study_dir: where the split data lie and the run's folder goes.
-        spec: what to run.
+    Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        report: called with every row of the run's history.
         own_process: whether this process does nothing else, so that its peak memory is the run's.
         workers: how many such processes share the machine, for the records.
         trial: look at validation only, write nothing of the test split and keep no checkpoint.
         until: the epoch after which to pause; a later call goes on.
     """
-    run = study_dir.trial(spec.run_id) if trial else study_dir.run(spec.run_id)
+
+    device: str
+    own_process: bool
+    workers: int = 1
+    trial: bool = False
+    until: int | None = None
+
+
+def run_one(study_dir: StudyDir, spec: RunSpec, setting: Setting, report: Report) -> None:
+    """Train, evaluate and write one run; a failure is written beside it instead of raised.
+
+    Args:
+        study_dir: where the split data lie and the run's folder goes.
+        spec: what to run.
+        setting: where, and how far.
+        report: called with every row of the run's history.
+    """
+    run = study_dir.trial(spec.run_id) if setting.trial else study_dir.run(spec.run_id)
     write_json(run.spec, spec.model_dump(mode="json"))
     last: dict[str, Any] = {}
 
@@ -71,8 +77,8 @@ def run_one(
         report({**row, "run_id": spec.run_id})
 
     try:
-        compute = choose_compute(device, spec.recipe.precision)
-        result = _train_and_evaluate(study_dir, run, spec, compute, watch, own_process, workers, trial, until)
+        compute = choose_compute(setting.device, spec.recipe.precision)
+        result = _train_and_evaluate(study_dir, run, spec, compute, setting, watch)
     except Exception as error:
         write_failure(run, error, step=last.get("step"))
         return
@@ -81,7 +87,7 @@ def run_one(
         return
     write_json(run.result, result)
     run.resume.unlink(missing_ok=True)
-    if trial:
+    if setting.trial:
         shutil.rmtree(run.checkpoint)
 
 
@@ -95,18 +101,10 @@ def write_failure(run: RunDir, error: Exception, step: int | None) -> None:
 
 
 def _train_and_evaluate(
-    study_dir: StudyDir,
-    run: RunDir,
-    spec: RunSpec,
-    compute: Compute,
-    report: Report,
-    own_process: bool,
-    workers: int,
-    trial: bool,
-    until: int | None,
+    study_dir: StudyDir, run: RunDir, spec: RunSpec, compute: Compute, setting: Setting, report: Report
 ) -> dict[str, Any] | None:
     """The content of ``result.json``; None for a run that was paused."""
-    splits = SPLITS[:2] if trial else SPLITS
+    splits = SPLITS[:2] if setting.trial else SPLITS
     dataset = study_dir.read_dataset()
     tokens = tokens_of(study_dir, dataset, spec.encoder, spec.max_length)
     anatomy, strategy = _classifier(spec), strategy_of(spec)
@@ -116,7 +114,7 @@ def _train_and_evaluate(
     shared_seconds = prefix_seconds(prefix, depth) if depth else None
     if shared_seconds is None:
         model: Any = anatomy.classifier.to(compute.device)
-        inputs: Mapping[str, Inputs] = tokens
+        inputs: Mapping[str, Inputs] = {split: tokens[split] for split in splits}
     else:
         model = tail(anatomy, depth).to(compute.device)
         release_prefix(anatomy, depth)
@@ -126,16 +124,16 @@ def _train_and_evaluate(
     lengths = tokens["train"].lengths
     reset_peak_memory(compute)
     trainer = Trainer(model, anatomy, depth, inputs, lengths, gold, spec.recipe, spec.seed, compute, run, kept, report)
-    progress = trainer.train(until)
-    if until is not None and until == progress.epoch < spec.recipe.epochs:
+    progress = trainer.train(setting.until)
+    if progress.epoch == setting.until and progress.epoch < spec.recipe.epochs:
         return None
-    train, done = dataset.splits["train"], slice(progress.epoch)
-    seen = (values[done].cpu().numpy() for values in (trainer.gold_probability, trainer.correct))
-    write_table(run.dynamics, dynamics_table(train["guid"], train["gold"], *seen))
     started = time.perf_counter()
-    metrics = _evaluate(run, spec, dataset, model, inputs, compute, splits[1:])
+    metrics = _evaluate(run, spec, dataset, model, inputs, compute)
     evaluate_seconds = progress.evaluate_seconds + time.perf_counter() - started
-    if not trial:
+    if not setting.trial:
+        train, done = dataset.splits["train"], slice(progress.epoch)
+        seen = (values[done].cpu().numpy() for values in (trainer.gold_probability, trainer.correct))
+        write_table(run.dynamics, dynamics_table(train["guid"], train["gold"], *seen))
         _keep_mistakes(run, spec, model, anatomy, inputs["test"], compute)
     return {
         "run_id": spec.run_id,
@@ -156,10 +154,10 @@ def _train_and_evaluate(
             "prefix_seconds": shared_seconds,
             "evaluate_seconds": evaluate_seconds,
             "tokens_per_second": progress.epoch * int(lengths.sum()) / progress.seconds,
-            "peak_memory_bytes": peak_memory_bytes(compute, own_process),
+            "peak_memory_bytes": peak_memory_bytes(compute, setting.own_process),
             "checkpoint_bytes": (run.checkpoint / TRAINED).stat().st_size,
             # Runs side by side cannot tell their shares of the CPU's energy apart.
-            "energy_joules": progress.joules if own_process and workers == 1 else None,
+            "energy_joules": progress.joules if setting.own_process and setting.workers == 1 else None,
             **_training_cost(progress),
             **trainer.memory(progress),
         },
@@ -169,7 +167,7 @@ def _train_and_evaluate(
             "precision": compute.precision,
             "precision_reason": compute.reason,
             "threads": torch.get_num_threads(),
-            "workers": workers,
+            "workers": setting.workers,
             "attention": anatomy.classifier.config._attn_implementation,
             "prefix_depth": depth,
             "prefix_cached": shared_seconds is not None,
@@ -178,17 +176,11 @@ def _train_and_evaluate(
 
 
 def _evaluate(
-    run: RunDir,
-    spec: RunSpec,
-    dataset: Dataset,
-    model: Any,
-    inputs: Mapping[str, Inputs],
-    compute: Compute,
-    splits: tuple[str, ...],
+    run: RunDir, spec: RunSpec, dataset: Dataset, model: Any, inputs: Mapping[str, Inputs], compute: Compute
 ) -> dict[str, Any]:
-    """Predict validation and test (a trial: validation), keep the predictions, and score them."""
+    """Predict validation and (but for a trial) test, keep the predictions, and score them."""
     tables = {}
-    for split in splits:
+    for split in SPLITS[1 : len(inputs)]:
         examples = dataset.splits[split]
         tables[split] = predictions_table(examples["guid"], examples["gold"], predict(model, inputs[split], compute))
         write_table(run.predictions(split), tables[split])
@@ -306,5 +298,5 @@ def run_job(folder: str | os.PathLike[str], job: Mapping[str, Any], report: Repo
         except Exception as error:  # runs do without it, and one that fails for the same reason says so itself
             report({"kind": "note", "message": f"frozen prefix not kept: {error}"})
     else:
-        how: dict[str, Any] = {"device": job["device"], "own_process": own_process, "workers": job.get("workers", 1)}
-        run_one(study_dir, spec, report=report, trial=job["kind"] == "trial", until=job.get("until"), **how)
+        how = (job.get("workers", 1), job["kind"] == "trial", job.get("until"))
+        run_one(study_dir, spec, Setting(job["device"], own_process, *how), report)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from unfreeze.errors import StudyError
+from unfreeze.grid.plan import PlannedRun, expand
 from unfreeze.recipe import TRIALS, StudyRecipe, candidates, is_tuned
+from unfreeze.records import Dataset
 from unfreeze.strategies import make_strategy
 from unfreeze.study import StrategyEntry, Study
 
 Choice = dict[str, Any]
 
 STEP = math.sqrt(10)  # two learning rates a decade: 1, 3.2, 10 …
+WIDEST = 7  # three decades around a strategy's default: beyond, every one of them diverges or stands still
 FEWEST = 3  # of two values one always is the best, and at an end
 
 
@@ -28,6 +31,7 @@ class Space:
         entry: the strategy with the whole recipe, what is left to validation taken out of both.
         options: keys of ``axes`` that are options of the strategy; the others are its recipe's.
         axes: the values to try, by key.
+        around: the learning rate in the middle of a range that the study leaves to us; None where it names the values.
     """
 
     encoder: str
@@ -35,6 +39,7 @@ class Space:
     entry: StrategyEntry
     options: tuple[str, ...]
     axes: Mapping[str, tuple[Any, ...]]
+    around: float | None
 
     @property
     def size(self) -> int:
@@ -61,6 +66,19 @@ class Space:
         update = {"options": self.entry.options | options, "recipe": changed, "encoders": (self.encoder,)}
         return self.entry.model_copy(update=update)
 
+    def trial(self, study: Study, dataset: Dataset, choice: Choice) -> PlannedRun:
+        """The run that tries a candidate."""
+        # The decided strategy brings its whole recipe.
+        alone = {"strategies": (self.decided(choice),), "encoders": (self.encoder,), "recipe": StudyRecipe()}
+        return expand(study.model_copy(update={**alone, "seeds": (study.tuning.seed,)}), dataset)[0]
+
+    def widened(self, trials: int) -> Space:
+        """With as many learning rates as the budget allows, where the range is left to us."""
+        if self.around is None:
+            return self
+        many = min(WIDEST, trials * len(self.axes["learning_rate"]) // self.size)
+        return replace(self, axes={**self.axes, "learning_rate": _rates(self.around, max(1, (many - 1) // 2))})
+
 
 def find_spaces(study: Study) -> list[Space]:
     """One for each encoder of every strategy that leaves something to validation.
@@ -76,21 +94,27 @@ def find_spaces(study: Study) -> list[Space]:
         fixed = {key: value for key, value in entry.options.items() if not is_tuned(value)}
         options = tuple(key for key in entry.options if key not in fixed)
         try:
-            axes = _option_axes(entry, fixed) | _recipe_axes(entry, fixed, recipe)
+            rate = make_strategy(entry.kind, dict(fixed)).default_learning_rate
+            axes = _option_axes(entry, fixed) | _recipe_axes(recipe, rate)
         except StudyError as error:
             problems += error.problems
             continue
         plain = StudyRecipe.model_validate({key: value for key, value in written.items() if key not in recipe.tuned})
         whole = entry.model_copy(update={"options": fixed, "recipe": plain})
         encoders = entry.encoders or study.encoders
-        spaces += [Space(encoder, index, whole, options, axes) for encoder in encoders if axes]
+        around = rate if recipe.tuned.get("learning_rate") == "tune" else None
+        spaces += [Space(encoder, index, whole, options, axes, around) for encoder in encoders if axes]
+    for number, space in enumerate(spaces):
+        if any(space == replace(other, index=space.index) for other in spaces[:number]):
+            problems.append(f"strategies: {space.entry.kind}: the same is tuned twice")
     if spaces and study.tuning.seed in study.seeds:
         problems.append(f"tuning.seed: {study.tuning.seed} is one of the study's seeds; winners run on fresh ones")
     if not spaces and not problems and "tuning" in study.model_fields_set:
         problems.append("tuning: nothing is left to validation; write learning_rate: tune in a recipe")
     if problems:
         raise StudyError(*dict.fromkeys(problems))
-    return spaces
+    trials = (budget(study, spaces) or TRIALS) if spaces else 0
+    return [space.widened(trials) for space in spaces]
 
 
 def _option_axes(entry: StrategyEntry, fixed: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -105,10 +129,13 @@ def _option_axes(entry: StrategyEntry, fixed: Mapping[str, Any]) -> dict[str, tu
     return {key: axes[key] for key in entry.options if key in axes}
 
 
-def _recipe_axes(entry: StrategyEntry, fixed: Mapping[str, Any], recipe: StudyRecipe) -> dict[str, tuple[Any, ...]]:
-    rate = make_strategy(entry.kind, dict(fixed)).default_learning_rate
-    around = tuple(_two_digits(rate * step) for step in (1 / STEP, 1, STEP))
-    return {key: around if value == "tune" else candidates(key, value) for key, value in recipe.tuned.items()}
+def _recipe_axes(recipe: StudyRecipe, rate: float) -> dict[str, tuple[Any, ...]]:
+    return {k: _rates(rate, 1) if value == "tune" else candidates(k, value) for k, value in recipe.tuned.items()}
+
+
+def _rates(middle: float, steps: int) -> tuple[float, ...]:
+    """Learning rates around the middle one, so many steps to either side."""
+    return tuple(_two_digits(middle * STEP**step) for step in range(-steps, steps + 1))
 
 
 def budget(study: Study, spaces: Sequence[Space]) -> int | None:

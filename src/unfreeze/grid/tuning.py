@@ -6,159 +6,19 @@ Trials are runs like any others, in ``tuning/`` beside ``runs/``, but for the te
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from unfreeze.grid.executors import Job, note_death
-from unfreeze.grid.halving import check_optuna, halve
+from unfreeze.grid.halving import check_optuna
 from unfreeze.grid.plan import PlannedRun, expand, jobs_of, shapes
-from unfreeze.grid.space import Choice, Space, beyond, budget, edges, find_spaces, provisional, settle
-from unfreeze.recipe import TRIALS, StudyRecipe
+from unfreeze.grid.search import EXTENSIONS, Search, Step
+from unfreeze.grid.space import Choice, Space, budget, edges, find_spaces, provisional, settle
 from unfreeze.records import Dataset
 from unfreeze.study import Study
-from unfreeze.studydir import RunDir, StudyDir, read_json, write_json
+from unfreeze.studydir import StudyDir, read_json, write_json
 
 Row = dict[str, Any]
-# A candidate, and the epoch after which to stop and look; None trains to the end.
-Step = tuple[Choice, int | None]
-
-EXTENSIONS = 2  # of a learning rate's range: two steps are a factor of ten
-
-
-@dataclass
-class Search:
-    """The search of one strategy on one encoder.
-
-    Attributes:
-        name: what tables call the strategy before its choice is made.
-        trials: how many it may run; None where ``seconds`` is the budget.
-        tried: the candidates by run id, in order.
-        stopped: run ids of those that halving ended.
-    """
-
-    study_dir: StudyDir
-    study: Study
-    dataset: Dataset
-    space: Space
-    trials: int | None
-    name: str = ""
-    tried: dict[str, Choice] = field(default_factory=dict)
-    stopped: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.axes = dict(self.space.axes)
-
-    @property
-    def is_large(self) -> bool:
-        """Whether there are more candidates than can all be run to the end."""
-        return self.space.size > (self.trials or TRIALS)
-
-    @property
-    def key(self) -> str:
-        """Eight hex digits of everything that decides what is tried, the data aside."""
-        entry, tuning = self.space.entry.model_dump(mode="json", exclude={"encoders"}), self.study.tuning.model_dump()
-        about = json.dumps([self.space.encoder, entry, list(self.space.axes.items()), tuning, self.study.data.max_length])
-        return hashlib.sha256(about.encode()).hexdigest()[:8]
-
-    def plan(self, choice: Choice) -> PlannedRun:
-        """The trial of a candidate."""
-        # The decided strategy brings its whole recipe.
-        alone = {"strategies": (self.space.decided(choice),), "encoders": (self.space.encoder,)}
-        seeds = (self.study.tuning.seed,)
-        return expand(self.study.model_copy(update={**alone, "seeds": seeds, "recipe": StudyRecipe()}), self.dataset)[0]
-
-    def stop(self, choice: Choice) -> None:
-        """End a candidate's trial early: it costs what it has cost and is not chosen."""
-        run_id = self.plan(choice).run_id
-        self.tried[run_id] = choice
-        self.stopped.add(run_id)
-        shutil.rmtree(self.study_dir.trial(run_id).checkpoint, ignore_errors=True)
-
-    def outcome(self, choice: Choice) -> Row:
-        """How far a candidate's trial is and how well it does on validation."""
-        run_id = self.plan(choice).run_id
-        return {"run_id": run_id, "choice": choice, **outcome(self.study_dir.trial(run_id), run_id in self.stopped)}
-
-    @property
-    def outcomes(self) -> list[Row]:
-        """One for each candidate so far."""
-        return [self.outcome(choice) for choice in self.tried.values()]
-
-    @property
-    def seconds(self) -> float:
-        """Training and validation of all its trials."""
-        return float(sum(row["seconds"] or 0.0 for row in self.outcomes))
-
-    @property
-    def spent(self) -> bool:
-        """Whether the device seconds that were given are used up."""
-        return self.study.tuning.seconds is not None and self.seconds >= self.study.tuning.seconds
-
-    @property
-    def best(self) -> Choice | None:
-        """The finished candidate with the highest validation accuracy, the lower loss among equals."""
-        finished = [row for row in self.outcomes if row["status"] == "finished"]
-        best = max(finished, key=lambda row: (row["accuracy"], -row["loss"]), default=None)
-        return best and best["choice"]
-
-    def steps(self) -> Iterator[list[Step]]:
-        """What to run next, until the choice can be made; each list has ended before the next is asked for."""
-        if self.is_large:
-            yield from halve(self, self.trials)
-        elif self.trials:
-            yield [(choice, None) for choice in self.space.grid]
-        else:
-            for choice in self.space.grid:
-                if self.tried and self.spent:
-                    break
-                yield [(choice, None)]
-        for _ in range(EXTENSIONS):
-            best = self.best
-            rate = beyond(self.axes, best) if best and not self.spent else None
-            if best is None or rate is None:
-                break
-            self.axes["learning_rate"] = tuple(sorted([*self.axes["learning_rate"], rate]))
-            yield [({**best, "learning_rate": rate}, None)]
-
-    def as_json(self) -> Row:
-        """What ``tuning.json`` holds of the search."""
-        return {
-            "key": self.key,
-            "encoder": self.space.encoder,
-            "strategy": self.name,
-            "candidates": self.space.size,
-            "axes": self.axes,
-            "trials": self.outcomes,
-            "chosen": None,
-            "at_edge": [],
-            "seconds": self.seconds,
-        }
-
-
-def outcome(run: RunDir, stopped: bool = False) -> Row:
-    """A trial's ``status``, best ``accuracy`` and ``loss`` on validation, ``epochs``, and ``seconds`` it took."""
-    # What follows the last line's end was cut off by a kill.
-    lines = run.history.read_text(encoding="utf-8").split("\n")[:-1] if run.history.is_file() else []
-    rows = [json.loads(line) for line in lines]
-    evaluations = [row for row in rows if row["kind"] == "evaluation"]
-    best = max(evaluations, key=lambda row: (row["accuracy"], -row["loss"]), default={"accuracy": None, "loss": None})
-    steps = [row["seconds"] for row in rows if row["kind"] == "step"]
-    status = "stopped" if stopped else "pending"
-    if run.result.is_file():
-        status = "finished"
-    elif run.failure.is_file():
-        status = read_json(run.failure)["status"]
-    return {
-        "status": status,
-        "accuracy": best["accuracy"],
-        "loss": best["loss"],
-        "epochs": len(evaluations),
-        "seconds": steps[-1] + sum(row["seconds"] for row in evaluations) if steps else None,
-    }
 
 
 class Tuner:
@@ -184,11 +44,13 @@ class Tuner:
             tuned = f"{space.entry.kind} ({', '.join(space.options)} tuned)" if space.options else None
             search.name = tuned or _called(search, space.grid[0], self.stand_ins)
         self.candidates = [search.plan(choice) for search in self.searches for choice in search.space.grid]
-        found = read_json(study_dir.tuning)["searches"] if study_dir.tuning.is_file() else []
+        found = (read_tuning(study_dir) or {"searches": []})["searches"]
         self.kept: dict[str, Row] = {row["key"]: row for row in found if row["chosen"] is not None}
         self.open = [search for search in self.searches if search.key not in self.kept]
         self.steps = {search.key: search.steps() for search in self.open}
-        self.running: dict[str, Search] = {}
+        self.current: dict[str, list[Step]] = {search.key: [] for search in self.open}
+        self.running: set[str] = set()
+        self.failed: set[str] = set()
 
     def settled(self) -> Study:
         """The study with the choices made so far; strategies whose search goes on are left out."""
@@ -201,52 +63,63 @@ class Tuner:
 
     def start(self) -> list[Job]:
         """The first jobs."""
-        return self._advance(self.open)
+        return self._advance()
 
     def finish(self, job: Job, code: int) -> list[Job]:
         """Take note of a job's end; what follows from it."""
         if job["kind"] != "trial":
             return []
-        note_death(self.study_dir.trial(job["id"]), code)
-        search = self.running.pop(job["id"])
-        self.watch({"kind": "trial", **search.outcome(search.tried[job["id"]])})
-        jobs = [] if search in self.running.values() else self._advance([search])
-        self.write()
-        return jobs
+        run_id = job["id"]
+        note_death(self.study_dir.trial(run_id), code)
+        self.running.remove(run_id)
+        about = next(self._about(search, run_id) for search in self.open if run_id in search.tried)
+        if about["status"] in ("failed", "diverged"):
+            self.failed.add(run_id)
+        self.watch({"kind": "trial", **about})
+        return self._advance()
 
-    def _advance(self, searches: Sequence[Search]) -> list[Job]:
-        """Jobs of the next step of each search that has one; the others are decided."""
-        waiting: list[tuple[PlannedRun, int | None]] = []
-        for search in searches:
-            for step in self.steps[search.key]:
-                planned = [(search.plan(choice), until) for choice, until in step]
-                search.tried |= {run.run_id: choice for (run, _), (choice, _) in zip(planned, step, strict=True)}
-                left = [(run, until) for run, until in planned if not self._done(search, run, until)]
-                self.running |= {run.run_id: search for run, _ in left}
-                waiting += left
-                if left:
-                    break
-            else:
-                self._decide(search)
+    def _advance(self) -> list[Job]:
+        """Take every search as far as it goes without waiting; the jobs that it then waits for and nobody has begun."""
+        fresh: dict[str, tuple[PlannedRun, int | None]] = {}
+        shown = []
+        for search in self.open:
+            while search.key not in self.kept and not (left := self._left(search)):
+                step = next(self.steps[search.key], None)
+                if step is None:
+                    self._decide(search)
+                else:
+                    self.current[search.key] = step
+                    search.tried |= {search.plan(choice).run_id: choice for choice, _ in step}
+            if search.key in self.kept:
+                continue
+            new = {run.run_id: (run, until) for run, until in left if run.run_id not in self.running | fresh.keys()}
+            shown += [self._about(search, run_id) for run_id in new]
+            fresh |= new
         self.write()
-        runs, until = [run for run, _ in waiting], {run.run_id: epoch for run, epoch in waiting}
-        shown = [{"run_id": run.run_id, "name": self._shown(run)} for run in runs]
-        self.watch({"kind": "trials", "trials": shown, "searches": len(self.searches)})
+        self.running |= fresh.keys()
+        self.watch({"kind": "trials", "trials": shown})
+        runs = [run for run, _ in fresh.values()]
         jobs = jobs_of(self.study, runs, shapes(runs), kind="trial")
-        return [job | {"until": until.get(job["id"])} for job in jobs]
+        return [job | {"until": fresh[job["id"]][1]} if job["id"] in fresh else job for job in jobs]
 
-    def _done(self, search: Search, run: PlannedRun, until: int | None) -> bool:
-        found = search.outcome(search.tried[run.run_id])
-        return found["status"] == "finished" or (until is not None and found["epochs"] >= until)
+    def _left(self, search: Search) -> list[tuple[PlannedRun, int | None]]:
+        """What of a search's current step has neither come as far as it shall nor failed since we began."""
+        left = []
+        for choice, until in self.current[search.key]:
+            run, found = search.plan(choice), search.outcome(choice)
+            far = found["status"] == "finished" or (until is not None and found["epochs"] >= until)
+            if not far and run.run_id not in self.failed:
+                left.append((run, until))
+        return left
+
+    def _about(self, search: Search, run_id: str) -> Row:
+        about = {"encoder": search.space.encoder, "strategy": search.name}
+        return {**about, **search.outcome(search.tried[run_id])}
 
     def _decide(self, search: Search) -> None:
         best = search.best
         at_edge = edges(search.axes, best) if best else []
         self.kept[search.key] = search.as_json() | {"chosen": best, "at_edge": at_edge}
-
-    def _shown(self, run: PlannedRun) -> str:
-        search = self.running[run.run_id]
-        return f"{search.name}, {told(search.tried[run.run_id])}"
 
     def write(self) -> None:
         """Write ``tuning.json``."""
@@ -266,16 +139,39 @@ class Tuner:
         self.write()
 
 
+def read_tuning(study_dir: StudyDir) -> Row | None:
+    """The content of ``tuning.json``; None where nothing was tuned."""
+    return dict(read_json(study_dir.tuning)) if study_dir.tuning.is_file() else None
+
+
 def tuning_seconds(study_dir: StudyDir) -> dict[tuple[str, str], float]:
     """What the trials of each strategy took, by encoder and strategy; nothing where nothing was tuned."""
-    searches = read_json(study_dir.tuning)["searches"] if study_dir.tuning.is_file() else []
+    searches = (read_tuning(study_dir) or {"searches": []})["searches"]
     return {(row["encoder"], row["strategy"]): row["seconds"] for row in searches}
 
 
-def told(choice: Choice) -> str:
-    """``learning rate 0.001, rank 8``."""
-    written = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in choice.items()}
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in written.items())
+def expected(study: Study, dataset: Dataset, spaces: Sequence[Space], estimates: Mapping[str, float]) -> Row | None:
+    """What tuning will take at most: ``trials``, ``extensions``, ``searches`` and ``seconds``; None without any.
+
+    Args:
+        study: the study.
+        dataset: its data.
+        spaces: of :func:`~unfreeze.grid.space.find_spaces`.
+        estimates: seconds of every candidate's trial, by run id.
+    """
+    if not spaces:
+        return None
+    trials, given = budget(study, spaces), study.tuning.seconds
+    each = [min(space.size, trials or space.size) for space in spaces]
+    grids = [[estimates[space.trial(study, dataset, choice).run_id] for choice in space.grid] for space in spaces]
+    seconds = [count * sum(grid) / len(grid) for count, grid in zip(each, grids, strict=True)]
+    extensions = sum(EXTENSIONS for space in spaces if len(space.axes.get("learning_rate", ())) > 1)
+    return {
+        "trials": sum(each),
+        "searches": len(spaces),
+        "extensions": extensions,
+        "seconds": sum(min(total, given or total) for total in seconds),
+    }
 
 
 def _called(search: Search, choice: Choice, runs: Sequence[PlannedRun]) -> str:

@@ -43,6 +43,11 @@ class Content:
         return dict(read_json(self.study_dir.explore)) if self.study_dir.explore.is_file() else None
 
     @cached_property
+    def tuning(self) -> Row | None:
+        """What was tried before the grid, or None where nothing was left to validation."""
+        return dict(read_json(self.study_dir.tuning)) if self.study_dir.tuning.is_file() else None
+
+    @cached_property
     def study_yaml(self) -> str:
         """The study as it was last run here."""
         return self.study_dir.study_yaml.read_text(encoding="utf-8")

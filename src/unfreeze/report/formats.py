@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 MISSING = "—"
@@ -53,6 +53,12 @@ def anything(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return count(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def told(choice: Mapping[str, Any]) -> str:
+    """``{"learning_rate": 1e-3, "rank": 8}`` → ``learning rate 0.001, rank 8``."""
+    written = {key: f"{value:g}" if isinstance(value, float) else anything(value) for key, value in choice.items()}
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in written.items())
 
 
 def markdown(text: object) -> str:

@@ -20,6 +20,7 @@ from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
 from unfreeze.report.learning_tables import label_errors, learning_times
 from unfreeze.report.tables import Table, calibration_report, class_report, flip_payload, pair_decisions, sure_mistakes
+from unfreeze.report.tuning_table import tuning_report
 from unfreeze.study import load_study
 
 Row = dict[str, Any]
@@ -190,6 +191,11 @@ class Sections:
         return [figures.costs(self.content.leaderboard)] if self.content.leaderboard else []
 
     @cached_property
+    def tuning(self) -> Table | None:
+        """What was tried before the grid."""
+        return tuning_report(self.content.tuning) if self.content.tuning else None
+
+    @cached_property
     def findings(self) -> list[Finding]:
         """Warnings that the study does not mute."""
         splits = self.content.dataset.splits
@@ -202,6 +208,7 @@ class Sections:
             train_groups=splits["train"]["group"].to_numpy(),
             test_groups=splits["test"]["group"].to_numpy(),
             truncated_share=max(truncated, default=None),
+            searches=self.content.tuning["searches"] if self.content.tuning else (),
         )
         return run_checks(evidence, load_study(self.content.study_dir.study_yaml).mute)
 

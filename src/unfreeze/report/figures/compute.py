@@ -19,6 +19,7 @@ COSTS = (
     ("train_seconds", "Train time (s)", ""),
     ("prefix_seconds", "Frozen prefix, shared (s)", ""),
     ("evaluate_seconds", "Evaluation (s)", ""),
+    ("tuning_seconds", "Tuning (s)", ""),
     ("pairs_per_second", "Pairs per second", ""),
     ("tokens_per_second", "Tokens per second", ""),
     ("peak_memory_bytes", "Peak memory (bytes)", ".3s"),
