@@ -11,14 +11,26 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from study_factory import Run, dataset, write_study
 from unfreeze.analysis.compare import pareto_front
-from unfreeze.report import figures
+from unfreeze.report import figures, write_report
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
 from unfreeze.report.sections import Sections
+from unfreeze.studydir import read_json, write_json
 
+MIB = 2**20
+MEMORY = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
+TIME = ("forward_seconds", "backward_seconds", "optimizer_seconds")
+
+
+def cost(train_seconds: float, mebibytes: tuple[float, ...], seconds: tuple[float, ...]) -> dict[str, float]:
+    memory = {key: value * MIB for key, value in zip(MEMORY, mebibytes, strict=True)}
+    return {"train_seconds": train_seconds, **memory, **dict(zip(TIME, seconds, strict=True))}
+
+
+LORA, HEAD = cost(100.0, (80, 1, 2, 200), (30, 60, 1)), cost(10.0, (80, 0.5, 1, 3), (6, 2, 1))
 RUNS = [
-    *(Run("LoRA <b>r8", seed, range(3 * seed, 6 + seed), cost={"train_seconds": 100.0}) for seed in (0, 1)),
-    *(Run("head-only", seed, range(25 + seed), cost={"train_seconds": 10.0}) for seed in (0, 1)),
+    *(Run("LoRA <b>r8", seed, range(3 * seed, 6 + seed), cost=LORA) for seed in (0, 1)),
+    *(Run("head-only", seed, range(25 + seed), cost=HEAD) for seed in (0, 1)),
 ]
 
 
@@ -119,5 +131,76 @@ def test_single_texts_and_many_classes(tmp_path: Path):
     study = write_study(tmp_path, [Run("full", 0, range(0, 200, 3)), Run("lora", 0, range(0, 200, 2))], data)
     sections = Sections(Content(study))
     assert [label for label, _ in sections.sure_mistakes.columns][1] == "Text"
-    assert len(every_figure(sections)) == len(figures.__all__) - 1
+    assert len(every_figure(sections)) == len(figures.__all__) - 3
     assert "word overlap" not in named(sections, "slice-errors").table["slice"].to_pylist()
+
+
+def test_memory_and_time_are_split(sections):
+    memory = named(sections, "memory")
+    assert memory.table["activation_bytes"].to_pylist() == [200 * MIB, 3 * MIB]
+    assert memory.plot.layout.xaxis.title.text == "MiB"
+    assert [bar.x[0] for bar in memory.plot.data] == [80, 1, 2, 200]
+    assert memory.reading == (
+        "LoRA <b>r8 takes most, 283\u202fMiB, 71\u202f% of it activations; "
+        "head-only takes least, 84.5\u202fMiB, 95\u202f% of it weights."
+    )
+    assert named(sections, "time").reading.startswith(
+        "LoRA <b>r8 takes most, 1\u202fmin 31\u202fs, 66\u202f% of it backward"
+    )
+
+
+def test_what_was_not_measured_is_named_and_has_no_bar(tmp_path: Path):
+    unmeasured = Run("full", 0, range(9), cost={**LORA, "gradient_bytes": None, "forward_seconds": None})
+    found = Sections(Content(write_study(tmp_path, [Run("lora", 0, range(3), cost=LORA), unmeasured]))).compute
+    assert [figure.name for figure in found] == ["costs", "memory", "time"]
+    for figure in found[1:]:
+        assert figure.table["strategy"].to_pylist() == ["lora"]
+        assert figure.reading.endswith("Not measured: full.")
+
+
+def test_a_study_made_before_the_parts_were_measured(tmp_path: Path):
+    study = write_study(tmp_path, [Run("lora", 0, range(3)), Run("partial", 0, range(9))])
+    rows = read_json(study.results_json)
+    for row in rows:
+        row["cost"] = {key: value for key, value in row["cost"].items() if key not in (*MEMORY, *TIME)}
+    write_json(study.results_json, rows)
+    sections = Sections(Content(study))
+    assert [figure.name for figure in sections.compute] == ["costs"]
+    assert sections.lora_against_partial is None
+    page = write_report(study).read_text(encoding="utf-8")
+    assert '<th class="number">Gradients</th>' in page
+    assert '<th class="number">Energy</th>' not in page
+
+
+@pytest.mark.parametrize(
+    ("lora", "partial", "said"),
+    [
+        (
+            cost(30.0, (80, 1, 2, 200), (10, 20, 1)),
+            cost(20.0, (80, 10, 20, 40), (10, 5, 1)),
+            "lora is no cheaper than partial, in memory (283 MiB against 150 MiB) or in time (30 s against 20 s): "
+            "it keeps 1.00 MiB of gradients against 10.0 MiB, but saves 200 MiB of activations against 40.0 MiB; "
+            "its backward passes take 20 s against 5 s.",
+        ),
+        (
+            cost(30.0, (80, 1, 2, 20), (10, 20, 1)),
+            cost(20.0, (80, 10, 20, 40), (10, 25, 1)),
+            "lora is cheaper than partial in memory (103 MiB against 150 MiB) but not in time (30 s against 20 s): "
+            "it keeps 1.00 MiB of gradients against 10.0 MiB, and saves 20.0 MiB of activations against 40.0 MiB; "
+            "its backward passes take 20 s against 25 s.",
+        ),
+    ],
+)
+def test_why_lora_is_or_is_not_cheaper(tmp_path: Path, lora, partial, said):
+    runs = [Run("partial", 0, range(9), cost=partial), Run("lora", 0, range(3), cost=lora)]
+    assert Sections(Content(write_study(tmp_path, runs))).lora_against_partial.replace("\u202f", " ") == said
+
+
+def test_nothing_is_said_of_lora_without_a_rank_or_on_another_encoder(tmp_path: Path):
+    lora = Run("lora", 0, range(3), cost=LORA)
+    for name, other in (
+        ("unranked", Run("partial", 0, range(45), cost=HEAD)),
+        ("elsewhere", Run("partial", 0, range(9), encoder="bert", cost=HEAD)),
+        ("absent", Run("full", 0, range(9), cost=HEAD)),
+    ):
+        assert Sections(Content(write_study(tmp_path / name, [lora, other]))).lora_against_partial is None

@@ -16,6 +16,7 @@ from unfreeze.analysis.words import count_words
 from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
+from unfreeze.report.figures.compute import Written, cost_columns, lora_against_partial
 from unfreeze.report.tables import Table, class_report, flip_payload, sure_mistakes
 from unfreeze.study import load_study
 
@@ -122,8 +123,22 @@ class Sections:
 
     @cached_property
     def compute(self) -> list[Figure]:
-        """What it cost."""
-        return [figures.costs(self.content.leaderboard)] if self.content.leaderboard else []
+        """What it cost, and what that cost is made of where it was measured."""
+        leaderboard = self.content.leaderboard
+        if not leaderboard:
+            return []
+        parts = (figures.memory_parts(leaderboard), figures.time_parts(leaderboard))
+        return [figures.costs(leaderboard), *(figure for figure in parts if figure)]
+
+    @cached_property
+    def lora_against_partial(self) -> str | None:
+        """Whether LoRA is cheaper than partial fine-tuning here, and why."""
+        return lora_against_partial(self.content.leaderboard)
+
+    @cached_property
+    def cost_columns(self) -> list[tuple[str, str, Written]]:
+        """Of the table of costs."""
+        return cost_columns(self.content.leaderboard)
 
     @cached_property
     def findings(self) -> list[Finding]:

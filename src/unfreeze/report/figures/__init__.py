@@ -1,7 +1,7 @@
 """The report's figures: each function takes plain tables, works alone and gives back its numbers."""
 
 from unfreeze.report.figures.answer import trade_off
-from unfreeze.report.figures.compute import costs
+from unfreeze.report.figures.compute import costs, memory_parts, time_parts
 from unfreeze.report.figures.data import label_balance, text_lengths
 from unfreeze.report.figures.figure import Figure
 from unfreeze.report.figures.mistakes import (
@@ -21,6 +21,7 @@ __all__ = [
     "costs",
     "label_balance",
     "learning_curves",
+    "memory_parts",
     "mistake_labels",
     "mistake_overlap",
     "mistake_sets",
@@ -28,6 +29,7 @@ __all__ = [
     "probability_gaps",
     "slice_errors",
     "text_lengths",
+    "time_parts",
     "trade_off",
     "words_in_mistakes",
 ]
