@@ -115,12 +115,17 @@ def status(path: DirArgument) -> None:
 
 
 @app.command()
-def report(path: DirArgument) -> None:
+def report(
+    path: DirArgument,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write every figure there, as PNG and SVG.")
+    ] = None,
+) -> None:
     """Compare the runs that are there and write the report again; trains nothing."""
     from unfreeze.grid.runner import conclude
     from unfreeze.studydir import StudyDir
 
-    console.print(f"Report: {conclude(StudyDir.existing(path)).report}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {conclude(StudyDir.existing(path), figures).report}", highlight=False, soft_wrap=True)
 
 
 @app.command()

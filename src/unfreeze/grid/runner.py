@@ -176,14 +176,19 @@ def collect(study_dir: StudyDir) -> list[Row]:
     return rows
 
 
-def conclude(study_dir: StudyDir) -> StudyResult:
-    """Compare the runs that are there and write results, comparison and report; trains nothing."""
+def conclude(study_dir: StudyDir, figures: Path | None = None) -> StudyResult:
+    """Compare the runs that are there and write results, comparison and report; trains nothing.
+
+    Args:
+        study_dir: a study's folder.
+        figures: a folder for every figure of the report; see :func:`unfreeze.report.write_report`.
+    """
     rows = collect(study_dir)
     groups = study_dir.read_dataset().splits["test"]["group"].to_numpy()
     done = [row for row in rows if row["status"] != "pending"]
     comparison = compare(done, lambda run_id: read_table(study_dir.run(run_id).predictions("test")), groups)
     write_json(study_dir.comparison, comparison)
-    return StudyResult(study_dir.path, rows, comparison, write_report(study_dir))
+    return StudyResult(study_dir.path, rows, comparison, write_report(study_dir, figures))
 
 
 def _as_csv(rows: Sequence[Row]) -> str:

@@ -130,6 +130,11 @@ class Sections:
         parts = (figures.memory_parts(leaderboard), figures.time_parts(leaderboard))
         return [figures.costs(leaderboard), *(figure for figure in parts if figure)]
 
+    @property
+    def figures(self) -> list[Figure]:
+        """Every figure, in the order of the page."""
+        return [*self.answer, *self.data, *self.each_run, *self.mistakes, *self.words, *self.compute]
+
     @cached_property
     def lora_against_partial(self) -> str | None:
         """Whether LoRA is cheaper than partial fine-tuning here, and why."""

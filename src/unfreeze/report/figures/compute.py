@@ -210,8 +210,8 @@ def _rivals(leaderboard: Sequence[Row]) -> tuple[tuple[Row, str], tuple[Row, str
     """The first LoRA and the first partial fine-tuning of one encoder, each with its name."""
     named = zip(leaderboard, _names(leaderboard), strict=True)
     able = [(row, name) for row, name in named if row["rank"] is not None and _measured(row, (*MEMORY, *TIME))]
-    kinds = [[(row, name) for row, name in able if row["kind"] == kind] for kind in ("lora", "partial")]
-    return next((pair for pair in product(*kinds) if pair[0][0]["encoder"] == pair[1][0]["encoder"]), None)
+    loras, partials = ([(row, name) for row, name in able if row["kind"] == kind] for kind in ("lora", "partial"))
+    return next(((a, b) for a, b in product(loras, partials) if a[0]["encoder"] == b[0]["encoder"]), None)
 
 
 def _against(values: tuple[float, float], written: Written, of: str = "") -> str:
