@@ -1,6 +1,7 @@
 """Numbers in figures, recomputed from the prediction tables with other libraries."""
 
 import io
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from study_factory import Run, dataset, write_study
 from unfreeze.analysis.compare import pareto_front
+from unfreeze.records import SPLITS
 from unfreeze.report import figures, write_report
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
@@ -138,7 +140,7 @@ def test_single_texts_and_many_classes(tmp_path: Path):
 def test_memory_and_time_are_split(sections):
     memory = named(sections, "memory")
     assert memory.table["activation_bytes"].to_pylist() == [200 * MIB, 3 * MIB]
-    assert memory.plot.layout.xaxis.title.text == "MiB"
+    assert memory.plot.layout.xaxis.title.text == "Memory (MiB)"
     assert [bar.x[0] for bar in memory.plot.data] == [80, 1, 2, 200]
     assert memory.reading == (
         "LoRA <b>r8 takes most, 283\u202fMiB, 71\u202f% of it activations; "
@@ -204,3 +206,22 @@ def test_nothing_is_said_of_lora_without_a_rank_or_on_another_encoder(tmp_path: 
         ("absent", Run("full", 0, range(9), cost=HEAD)),
     ):
         assert Sections(Content(write_study(tmp_path / name, [lora, other]))).lora_against_partial is None
+
+
+def test_tokens_are_shown_with_the_length_at_which_they_are_cut(sections):
+    lengths = named(sections, "text-lengths")
+    [menu] = lengths.plot.layout.updatemenus
+    assert [button.label for button in menu.buttons] == ["Words", "Characters", "Tokens"]
+    shown = list(compress(lengths.plot.data, menu.buttons[2].args[0]["visible"]))
+    assert [trace.name for trace in shown] == [*(s for s in SPLITS for _ in range(2)), "cut at 128 tokens"]
+    assert tuple(shown[-1].x) == (128, 128)
+    rows = [row for row in lengths.table.to_pylist() if row["unit"] == "Tokens" and row["split"] == "train"]
+    assert sum(row["examples"] for row in rows) == 60  # 0 to 59 tokens, one example each
+    assert [shown[0].lowerfence[0], shown[0].upperfence[0]] == pytest.approx([2.95, 56.05])
+    assert "Longer than 128 tokens" in lengths.reading
+
+
+def test_a_study_explored_before_tokens_had_a_histogram(sections):
+    tokens = {split: {"median": 3.0, "max_length": 128, "truncated_share": 0.0} for split in SPLITS}
+    lengths = figures.text_lengths(sections.content.dataset.splits, tokens)
+    assert set(lengths.table["unit"].to_pylist()) == {"Words", "Characters"}

@@ -58,6 +58,6 @@ def write_pictures(pictures: Mapping[Path, Figure]) -> None:
 def _print(figure: Figure) -> go.Figure:
     """The plot without its menus, which a picture cannot open."""
     plot = go.Figure(figure.plot)
-    plot.layout.updatemenus = ()
+    plot.layout.updatemenus, plot.layout.template = (), go.layout.Template()
     plot.update_layout(paper_bgcolor="white", plot_bgcolor="white", font_family="Arial, sans-serif")
     return plot

@@ -65,7 +65,10 @@ class Sections:
             split: np.bincount(table["gold"].to_numpy(), minlength=len(labels)) for split, table in splits.items()
         }
         balance = {split: dict(zip(labels, count.tolist(), strict=True)) for split, count in counts.items()}
-        return [figures.label_balance(balance), figures.text_lengths(splits)]
+        return [
+            figures.label_balance(balance),
+            figures.text_lengths(splits, (self.content.explore or {}).get("tokens")),
+        ]
 
     @cached_property
     def each_run(self) -> list[Figure]:

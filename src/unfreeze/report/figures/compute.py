@@ -106,7 +106,7 @@ def memory_parts(leaderboard: Sequence[Row]) -> Figure | None:
     Args:
         leaderboard: rows with ``encoder``, ``strategy`` and ``cost``.
     """
-    return _split("memory", "What fills the memory", leaderboard, MEMORY, size)
+    return _split("memory", "What fills the memory", "Memory", leaderboard, MEMORY, size)
 
 
 def time_parts(leaderboard: Sequence[Row]) -> Figure | None:
@@ -115,11 +115,11 @@ def time_parts(leaderboard: Sequence[Row]) -> Figure | None:
     Args:
         leaderboard: rows with ``encoder``, ``strategy`` and ``cost``.
     """
-    return _split("time", "Where the training time goes", leaderboard, TIME, seconds)
+    return _split("time", "Where the training time goes", "Time", leaderboard, TIME, seconds)
 
 
 def _split(
-    name: str, title: str, leaderboard: Sequence[Row], parts: Sequence[tuple[str, str]], written: Written
+    name: str, title: str, axis: str, leaderboard: Sequence[Row], parts: Sequence[tuple[str, str]], written: Written
 ) -> Figure | None:
     """One bar a strategy, stacked from its parts; a strategy with a part that was not measured has none."""
     names = _names(leaderboard)
@@ -132,7 +132,8 @@ def _split(
     plot = blank(
         110 + 30 * len(rows),
         barmode="stack",
-        xaxis={"title": unit, "rangemode": "tozero"},
+        legend_traceorder="normal",
+        xaxis={"title": f"{axis} ({unit})", "rangemode": "tozero"},
         yaxis={"autorange": "reversed", "automargin": True, "type": "category"},
     )
     for (key, part), colour in zip(parts, COLOURS, strict=False):
