@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+import pyarrow as pa
 import pyarrow.csv
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -218,10 +219,17 @@ def test_tokens_are_shown_with_the_length_at_which_they_are_cut(sections):
     rows = [row for row in lengths.table.to_pylist() if row["unit"] == "Tokens" and row["split"] == "train"]
     assert sum(row["examples"] for row in rows) == 60  # 0 to 59 tokens, one example each
     assert [shown[0].lowerfence[0], shown[0].upperfence[0]] == pytest.approx([2.95, 56.05])
-    assert "Longer than 128 tokens" in lengths.reading
+    assert lengths.reading.endswith("None exceeds 128 tokens.")
 
 
 def test_a_study_explored_before_tokens_had_a_histogram(sections):
     tokens = {split: {"median": 3.0, "max_length": 128, "truncated_share": 0.0} for split in SPLITS}
     lengths = figures.text_lengths(sections.content.dataset.splits, tokens)
     assert set(lengths.table["unit"].to_pylist()) == {"Words", "Characters"}
+
+
+def test_no_cell_of_a_csv_is_a_formula():
+    table = pa.table({"=run": ["=1+1", "-a", "+b", "@c", "a=1", None], "change": [-1.5, 2.0, None, 0.0, -3.0, 1.0]})
+    saved = pyarrow.csv.read_csv(io.BytesIO(Figure("x", "x", go.Figure(), table, "x.").csv().encode()))
+    assert saved["'=run"].to_pylist() == ["'=1+1", "'-a", "'+b", "'@c", "a=1", ""]
+    assert saved["change"].to_pylist() == table["change"].to_pylist()

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from unfreeze.report.figures.figure import COLOURS, Figure, blank, chooser, colour_of, join, plain, visible
-from unfreeze.report.formats import joules, percent, seconds, short, size
+from unfreeze.report.formats import count, joules, percent, seconds, short, size
 
 Row = dict[str, Any]
 Written = Callable[[float | None], str]
@@ -25,7 +25,7 @@ COSTS: tuple[tuple[str, str, Written], ...] = (
     ("tokens_per_second", "Tokens per second", short),
     ("peak_memory_bytes", "Peak memory", size),
     ("checkpoint_bytes", "Checkpoint", size),
-    ("flops", "Floating-point operations of training", short),
+    ("flops", "Training FLOP", short),
     ("energy_joules", "Energy", joules),
     ("padding_share", "Padding among tokens", percent),
 )
@@ -250,8 +250,12 @@ def _why(leaderboard: Sequence[Row], names: Sequence[str]) -> str:
         f"{names[fast]} is fastest, {short(speeds[fast])} pairs/s; {names[slow]} slowest, {short(speeds[slow])} pairs/s"
     )
     if trained[slow] < trained[fast]:
-        reading += f", although it trains {trained[fast] / trained[slow]:.1f} times fewer parameters"
+        reading += f", although it trains {_times(trained[fast] / trained[slow])} fewer parameters"
     flops = [row["cost"].get("flops") for row in leaderboard]
     if flops[fast] and flops[slow]:
-        reading += f": it does {flops[slow] / flops[fast]:.1f} times the arithmetic"
+        reading += f": it does {_times(flops[slow] / flops[fast])} the arithmetic"
     return reading + "."
+
+
+def _times(ratio: float) -> str:
+    return f"{count(ratio) if ratio >= 10 else f'{ratio:.1f}'} times"

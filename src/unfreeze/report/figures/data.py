@@ -106,8 +106,9 @@ def text_lengths(splits: Mapping[str, pa.Table], tokens: Mapping[str, Mapping[st
     medians = [f"{count(found.five[2])} in {split}" for split, found in units["Words"].items()]
     reading = f"Median words of an example: {', '.join(medians)}."
     if limit is not None:
-        cut = [f"{percent(found['truncated_share'], 2)} of {split}" for split, found in known.items()]
-        reading += f" Longer than {limit} tokens, and cut there: {join(cut)}."
+        cut = {split: found["truncated_share"] for split, found in known.items() if found["truncated_share"]}
+        shares = join(f"{percent(share, 2)} of {split}" for split, share in cut.items())
+        reading += f" Longer than {limit} tokens, and cut there: {shares}." if cut else f" None exceeds {limit} tokens."
     return Figure("text-lengths", "Text lengths", plot, _bins(units), reading)
 
 
