@@ -142,4 +142,7 @@ def test_dark_plots_have_light_ink(browser, address):
     page.goto(address)
     page.locator("#trade-off").scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('#trade-off .canvas')._fullLayout?.font.color === '#e4e7eb'")
+    page.locator("#confusion").scroll_into_view_if_needed()
+    cell = page.locator("#confusion .heatmap-label text").first
+    playwright.expect(cell).to_have_css("fill", "rgb(228, 231, 235)")
     page.close()
