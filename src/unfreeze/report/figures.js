@@ -25,6 +25,21 @@ function paint(canvas, paper, changes = {}) {
   Plotly.relayout(canvas, { ...colours, ...changes });
 }
 
+// Names of runs take two lines where it is narrow: the strategy, then its encoder or seed.
+function brokenLabels({ data, layout }) {
+  const rows = Object.entries(layout).filter(([key, { type }]) => /^yaxis/.test(key) && type === "category");
+  return Object.fromEntries(
+    rows.flatMap(([key]) => {
+      const names = [...new Set(data.filter(({ yaxis = "y" }) => yaxis.replace("y", "yaxis") === key).flatMap(({ y }) => y))];
+      const broken = names.map((name) => String(name).replace(/ (?:· |(?=on ))/, "<br>"));
+      return [
+        [`${key}.tickvals`, names],
+        [`${key}.ticktext`, broken],
+      ];
+    }),
+  );
+}
+
 function draw(holder) {
   if (drawn.has(holder)) return;
   drawn.add(holder);
@@ -49,7 +64,7 @@ function draw(holder) {
   const maps = plot.data.filter(({ type }) => type === "heatmap");
   if (narrow) maps.filter(({ x }) => x.length > CELLS).forEach((map) => delete map.texttemplate);
   layout.font = { family: getComputedStyle(document.body).fontFamily, size: 12 };
-  const changes = narrow ? layout.meta?.narrow : {};
+  const changes = narrow ? { ...brokenLabels(plot), ...layout.meta?.narrow } : {};
   Plotly.newPlot(canvas, plot.data, layout, CONFIG).then(() => paint(canvas, false, changes));
 }
 

@@ -16,7 +16,7 @@ from unfreeze.analysis.words import count_words
 from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
-from unfreeze.report.figures.compute import Written, cost_columns, lora_against_partial
+from unfreeze.report.figures.compute import Written, cost_tables, lora_against_partial
 from unfreeze.report.tables import Table, class_report, flip_payload, sure_mistakes
 from unfreeze.study import load_study
 
@@ -144,9 +144,9 @@ class Sections:
         return lora_against_partial(self.content.leaderboard)
 
     @cached_property
-    def cost_columns(self) -> list[tuple[str, str, Written]]:
-        """Of the table of costs."""
-        return cost_columns(self.content.leaderboard)
+    def cost_tables(self) -> list[list[tuple[str, str, Written]]]:
+        """The columns of each table of costs."""
+        return cost_tables(self.content.leaderboard)
 
     @cached_property
     def findings(self) -> list[Finding]:

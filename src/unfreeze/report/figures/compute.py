@@ -19,15 +19,15 @@ Written = Callable[[float | None], str]
 # Key of `cost`, label, and how its numbers are written.
 COSTS: tuple[tuple[str, str, Written], ...] = (
     ("train_seconds", "Train time", seconds),
-    ("prefix_seconds", "Frozen prefix, shared", seconds),
+    ("prefix_seconds", "Frozen prefix", seconds),
     ("evaluate_seconds", "Evaluation", seconds),
-    ("pairs_per_second", "Pairs per second", short),
-    ("tokens_per_second", "Tokens per second", short),
+    ("pairs_per_second", "Pairs/s", short),
+    ("tokens_per_second", "Tokens/s", short),
     ("peak_memory_bytes", "Peak memory", size),
     ("checkpoint_bytes", "Checkpoint", size),
     ("flops", "Training FLOP", short),
     ("energy_joules", "Energy", joules),
-    ("padding_share", "Padding among tokens", percent),
+    ("padding_share", "Padding", percent),
 )
 MEMORY = (
     ("weight_bytes", "Weights"),
@@ -41,6 +41,18 @@ TIME = (
     ("optimizer_seconds", "Optimizer steps"),
 )
 
+# The columns of the two tables: what takes time, and what takes the rest.
+TABLES = (
+    (
+        *("train_seconds", "prefix_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
+        *("evaluate_seconds", "pairs_per_second", "tokens_per_second", "padding_share"),
+    ),
+    (
+        *("peak_memory_bytes", "weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes"),
+        *("checkpoint_bytes", "flops", "energy_joules"),
+    ),
+)
+
 # An axis counts in the first of these units that its largest value holds twice: 90 s read better than 1.5 min.
 UNITS: dict[Written, tuple[tuple[float, str], ...]] = {
     seconds: ((3600, "h"), (60, "min"), (1, "s")),
@@ -49,15 +61,17 @@ UNITS: dict[Written, tuple[tuple[float, str], ...]] = {
 }
 
 
-def cost_columns(leaderboard: Sequence[Row]) -> list[tuple[str, str, Written]]:
-    """Key, heading and way of writing of every cost in the table; energy only where some strategy has it.
+def cost_tables(leaderboard: Sequence[Row]) -> list[list[tuple[str, str, Written]]]:
+    """Key, heading and way of writing of every column in the two tables of costs; energy where some strategy has it.
 
     Args:
         leaderboard: rows with ``cost``.
     """
     parts = [*((key, label, size) for key, label in MEMORY), *((key, label, seconds) for key, label in TIME)]
-    energy = any(row["cost"].get("energy_joules") is not None for row in leaderboard)
-    return [column for column in (*COSTS, *parts) if energy or column[0] != "energy_joules"]
+    columns = {column[0]: column for column in (*COSTS, *parts)}
+    if all(row["cost"].get("energy_joules") is None for row in leaderboard):
+        del columns["energy_joules"]
+    return [[columns[key] for key in keys if key in columns] for keys in TABLES]
 
 
 def costs(leaderboard: Sequence[Row]) -> Figure:
@@ -242,7 +256,7 @@ def _unit(values: Sequence[float | None], written: Written) -> tuple[float, str]
 def _why(leaderboard: Sequence[Row], names: Sequence[str]) -> str:
     """Set the fastest strategy beside the one that trains the fewest parameters for its time."""
     speeds = [row["cost"].get("pairs_per_second") for row in leaderboard]
-    if len(leaderboard) < 2 or not all(speeds):
+    if not all(speeds) or len(set(speeds)) < 2:
         return "Costs that could not be measured here are left out."
     fast, slow = int(np.argmax(speeds)), int(np.argmin(speeds))
     trained = [row["params"]["trainable"] for row in leaderboard]
