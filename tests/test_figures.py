@@ -222,6 +222,13 @@ def test_tokens_are_shown_with_the_length_at_which_they_are_cut(sections):
     assert lengths.reading.endswith("None exceeds 128 tokens.")
 
 
+def test_a_cut_far_beyond_the_longest_text_is_only_told(sections):
+    tokens = {split: {**found, "max_length": 512} for split, found in sections.content.explore["tokens"].items()}
+    lengths = figures.text_lengths(sections.content.dataset.splits, tokens)
+    assert {trace.name for trace in lengths.plot.data} == set(SPLITS)
+    assert lengths.reading.endswith("None exceeds 512 tokens.")
+
+
 def test_a_study_explored_before_tokens_had_a_histogram(sections):
     tokens = {split: {"median": 3.0, "max_length": 128, "truncated_share": 0.0} for split in SPLITS}
     lengths = figures.text_lengths(sections.content.dataset.splits, tokens)

@@ -16,6 +16,7 @@ from unfreeze.report.figures.figure import COLOURS, Figure, blank, chooser, join
 from unfreeze.report.formats import count, percent
 
 BINS = 40
+FAR = 3  # times the longest tokens shown: a cut beyond that is only told, as its line would squeeze the histogram
 UPRIGHT_LABELS = 12  # more classes than this are listed from top to bottom
 
 
@@ -90,7 +91,7 @@ def text_lengths(splits: Mapping[str, pa.Table], tokens: Mapping[str, Mapping[st
             plot.add_trace(_box(found, split, colour, unit == "Words"), 1, 1)
             plot.add_trace(_outline(found, split, colour, unit == "Words"), 2, 1)
             shown += [unit, unit]
-    if limit is not None:
+    if limit is not None and limit <= FAR * max(found.edges[-1] for found in units["Tokens"].values()):
         plot.add_trace(_truncation(limit, units["Tokens"].values()), 2, 1)
         shown.append("Tokens")
     options = [
@@ -150,7 +151,9 @@ def _truncation(limit: int, lengths: Iterable[Lengths]) -> go.Scatter:
     highest = max(float((found.counts / max(found.counts.sum(), 1)).max()) for found in lengths)
     line = {"color": "#999999", "dash": "dash"}
     name = f"cut at {limit} tokens"
-    return go.Scatter(x=[limit, limit], y=[0, highest], mode="lines", line=line, name=name, visible=False)
+    return go.Scatter(
+        x=[limit, limit], y=[0, highest], mode="lines", line=line, name=name, cliponaxis=False, visible=False
+    )
 
 
 def _lengths(table: pa.Table, unit: str) -> np.ndarray:
