@@ -22,6 +22,8 @@ FAILURE = {"type": "Diverged", "message": "the loss is not finite", "step": 7}
 COST = (
     *("train_seconds", "prefix_seconds", "evaluate_seconds", "pairs_per_second", "tokens_per_second"),
     *("peak_memory_bytes", "checkpoint_bytes", "flops", "energy_joules", "padding_share"),
+    *("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes"),
+    *("forward_seconds", "backward_seconds", "optimizer_seconds"),
 )
 
 
@@ -182,7 +184,13 @@ def resolved(runs: Sequence[Run], data: Dataset) -> dict[str, Any]:
                 "strategy": run.strategy,
                 "seed": run.seed,
                 "published": run.published,
-                "spec": {"dataset": data.name, "max_length": 128, "seed": run.seed, "recipe": {"learning_rate": 1e-3}},
+                "spec": {
+                    "dataset": data.name,
+                    "max_length": 128,
+                    "strategy": {"kind": run.strategy.lower().replace("-", " ").split()[0]},
+                    "seed": run.seed,
+                    "recipe": {"learning_rate": 1e-3},
+                },
             }
             for run in runs
         ],

@@ -129,12 +129,15 @@ class Projection(StrEnum):
 def report(
     path: DirArgument,
     projection: Annotated[Projection, typer.Option(help="Of the map of mistakes; umap is an extra.")] = Projection.PCA,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write every figure there, as PNG and SVG.")
+    ] = None,
 ) -> None:
     """Compare the runs that are there and write the report again; trains nothing."""
     from unfreeze.grid.runner import conclude
     from unfreeze.studydir import StudyDir
 
-    result = conclude(StudyDir.existing(path), projection.value)
+    result = conclude(StudyDir.existing(path), projection.value, figures)
     console.print(f"Report: {result.report}", highlight=False, soft_wrap=True)
 
 

@@ -183,6 +183,11 @@ class StudyDir:
         return self.path / "README.md"
 
     @property
+    def figures(self) -> Path:
+        """Pictures that the README shows."""
+        return self.path / "figures"
+
+    @property
     def explore(self) -> Path:
         """What ``unfreeze explore`` shows, as JSON."""
         return self.path / "data" / "explore.json"

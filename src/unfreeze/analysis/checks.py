@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,9 @@ LOSS_MARGIN = 0.02  # of ln K: a loss this close has told the classes apart no b
 LEAK = 0.01  # of test: fewer examples than this change no accuracy that the page shows
 
 TRUNCATED = 0.01  # of a split
+
+RATES = 3  # of two rates one always is the best, and at an end
+RATE = re.compile(r"learning_rate [^,)]+")  # in the names of entries that differ in it
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,33 @@ def uniform_loss(evidence: Evidence) -> str | None:
     losses = [(_name(row), row["metrics"]["test"]["loss"]) for row in evidence.finished]
     runs = [name for name, loss in losses if abs(loss - uniform) < LOSS_MARGIN * uniform]
     return f"Test loss is about ln {evidence.labels} = {uniform:.3f}, a uniform guess: {_some(runs)}." if runs else None
+
+
+def rate_at_edge(evidence: Evidence) -> str | None:
+    """UNF003: the best learning rate of a strategy, by validation, is the lowest or the highest of those tried."""
+    tried: dict[tuple[str, str], dict[float, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in evidence.results:
+        name, found = RATE.subn("learning_rate …", row["strategy"])
+        if found and row["status"] != "pending":
+            name = name.removesuffix(" (learning_rate …)")
+            tried[name, row["encoder"]][row["recipe"]["learning_rate"]].append(row)
+    edges = []
+    for (name, encoder), by_rate in tried.items():
+        # A rate whose runs failed was tried too: where the next higher one diverges, the best is no end.
+        scores = {rate: _validation_accuracy(rows) for rate, rows in by_rate.items()}
+        best = max(scores, key=scores.__getitem__)
+        if len(scores) >= RATES and scores[best] > -math.inf and best in (min(scores), max(scores)):
+            end = "lowest" if best == min(scores) else "highest"
+            edges.append(f"{name} on {encoder} ({best:g}, the {end} of {len(scores)})")
+    if not edges:
+        return None
+    return f"The best learning rate is an end of those tried, so a better one may lie beyond: {_some(edges)}."
+
+
+def _validation_accuracy(rows: Sequence[Row]) -> float:
+    """The mean over finished runs; the lowest of all numbers where none finished."""
+    scores = [row["metrics"]["validation"]["accuracy"] for row in rows if row["status"] == "finished"]
+    return sum(scores) / len(scores) if scores else -math.inf
 
 
 def still_improving(evidence: Evidence) -> str | None:
@@ -123,6 +155,7 @@ def different_machines(evidence: Evidence) -> str | None:
 CHECKS: tuple[Callable[[Evidence], str | None], ...] = (
     near_chance,
     uniform_loss,
+    rate_at_edge,
     still_improving,
     premise_leakage,
     truncation,

@@ -191,8 +191,14 @@ def collect(study_dir: StudyDir) -> list[Row]:
     return rows
 
 
-def conclude(study_dir: StudyDir, projection: Projection = "pca") -> StudyResult:
-    """Compare the runs that are there and write results, comparison and report; trains nothing."""
+def conclude(study_dir: StudyDir, projection: Projection = "pca", figures: Path | None = None) -> StudyResult:
+    """Compare the runs that are there and write results, comparison and report; trains nothing.
+
+    Args:
+        study_dir: a study's folder.
+        projection: of the map of mistakes; see :func:`unfreeze.report.write_report`.
+        figures: a folder for every figure of the report.
+    """
     rows = collect(study_dir)
     groups = study_dir.read_dataset().splits["test"]["group"].to_numpy()
     done = [row for row in rows if row["status"] != "pending"]
@@ -201,7 +207,7 @@ def conclude(study_dir: StudyDir, projection: Projection = "pca") -> StudyResult
         done, lambda run_id: read_table(study_dir.run(run_id).predictions("test")), groups, equivalence
     )
     write_json(study_dir.comparison, comparison)
-    return StudyResult(study_dir.path, rows, comparison, write_report(study_dir, projection))
+    return StudyResult(study_dir.path, rows, comparison, write_report(study_dir, projection, figures))
 
 
 def _as_csv(rows: Sequence[Row]) -> str:

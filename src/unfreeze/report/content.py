@@ -72,6 +72,11 @@ class Content:
         """Figures somebody else published, by run id."""
         return {run["run_id"]: run["published"] for run in self.resolved["runs"] if run.get("published")}
 
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """What a study calls each run's strategy before its options: ``lora``, ``partial`` and so on, by run id."""
+        return {run["run_id"]: run["spec"]["strategy"]["kind"] for run in self.resolved["runs"]}
+
     def history(self, run_id: str) -> list[Row]:
         """A run's lines of steps and evaluations."""
         return [
@@ -107,7 +112,9 @@ class Content:
                     "rank": len(rows) + 1 if index in self.comparison["ranking"] else None,
                     "against_best": decisions.get(index),
                     "params": runs[0]["params"],
-                    "cost": {key: _mean([row["cost"][key] for row in runs]) for key in runs[0]["cost"]},
+                    "kind": self.kinds[runs[0]["run_id"]],
+                    "prefix_depth": runs[0]["environment"].get("prefix_depth"),
+                    "cost": _means([row["cost"] for row in runs]),
                     "published": next(
                         (self.published[r["run_id"]] for r in runs if r["run_id"] in self.published), None
                     ),
@@ -116,7 +123,10 @@ class Content:
         return rows
 
 
-def _mean(values: list[Any]) -> float | None:
-    """The mean of what was measured; None where nothing was."""
-    numbers = [value for value in values if isinstance(value, int | float)]
-    return sum(numbers) / len(numbers) if numbers else None
+def _means(costs: list[Row]) -> Row:
+    """The mean of what was measured of each cost; None where nothing was."""
+    means: Row = {}
+    for key in dict.fromkeys(key for cost in costs for key in cost):
+        values = [cost[key] for cost in costs if cost.get(key) is not None]
+        means[key] = sum(values) / len(values) if values else None
+    return means

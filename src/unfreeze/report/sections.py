@@ -18,6 +18,7 @@ from unfreeze.analysis.words import Vocabulary, count_words, read_words
 from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
+from unfreeze.report.figures.compute import Written, cost_tables, lora_against_partial
 from unfreeze.report.learning_tables import label_errors, learning_times
 from unfreeze.report.tables import Table, calibration_report, class_report, flip_payload, pair_decisions, sure_mistakes
 from unfreeze.study import load_study
@@ -74,7 +75,10 @@ class Sections:
             split: np.bincount(table["gold"].to_numpy(), minlength=len(labels)) for split, table in splits.items()
         }
         balance = {split: dict(zip(labels, count.tolist(), strict=True)) for split, count in counts.items()}
-        return [figures.label_balance(balance), figures.text_lengths(splits)]
+        return [
+            figures.label_balance(balance),
+            figures.text_lengths(splits, (self.content.explore or {}).get("tokens")),
+        ]
 
     @cached_property
     def each_run(self) -> list[Figure]:
@@ -186,8 +190,28 @@ class Sections:
 
     @cached_property
     def compute(self) -> list[Figure]:
-        """What it cost."""
-        return [figures.costs(self.content.leaderboard)] if self.content.leaderboard else []
+        """What it cost, and what that cost is made of where it was measured."""
+        leaderboard = self.content.leaderboard
+        if not leaderboard:
+            return []
+        parts = (figures.memory_parts(leaderboard), figures.time_parts(leaderboard))
+        return [figures.costs(leaderboard), *(figure for figure in parts if figure)]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Every figure, in the order of the page."""
+        about_mistakes = [*self.mistakes, *self.words, *self.dynamics, *self.map]
+        return [*self.answer, *self.data, *self.each_run, *about_mistakes, *self.compute]
+
+    @cached_property
+    def lora_against_partial(self) -> str | None:
+        """Whether LoRA is cheaper than partial fine-tuning here, and why."""
+        return lora_against_partial(self.content.leaderboard)
+
+    @cached_property
+    def cost_tables(self) -> list[list[tuple[str, str, Written]]]:
+        """The columns of each table of costs."""
+        return cost_tables(self.content.leaderboard)
 
     @cached_property
     def findings(self) -> list[Finding]:
