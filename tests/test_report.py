@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from study_factory import Run, dataset, write_study
+from study_factory import Run, baseline, dataset, write_baselines, write_study
 from unfreeze.errors import StudyDirError
 from unfreeze.report import write_report
 from unfreeze.report.formats import count, percent, seconds, short, size
@@ -111,6 +111,28 @@ def test_the_readme_tells_the_same_story(tmp_path):
     assert "a\\|b \\<i\\>" in text
     assert "full on minilm, seed 0 diverged: the loss is not finite" in text
     assert "`UNF008`" in text
+
+
+def test_baselines_stand_below_without_a_rank(tmp_path):
+    data = dataset()
+    failed = {"name": "broken", "encoder": "minilm", "status": "failed", "metrics": None, "seconds": None, "note": None}
+    failed |= {"baseline_id": "broken", "failure": {"type": "EncoderError", "message": "cannot be loaded"}}
+    published = {"accuracy": 0.5, "loss": None, "source": ""}
+    study_dir = write_study(tmp_path, [*RUNS, Run("full", published=published)], data)
+    majority = baseline("majority class", None, data, range(40))
+    write_baselines(study_dir, [majority, baseline("frozen", "minilm", data, range(15)), (failed, majority[1])])
+    html = write_report(study_dir).read_text(encoding="utf-8")
+    table = html[html.index('id="leaderboard"') :].split("</table>")[0]
+    first, second, third = table.split("<tr")[-3:]
+    assert "33.3\u202f%" in first
+    assert "75.0\u202f%" in second
+    assert "EncoderError: cannot be loaded" in third
+    assert [row.count("<td") + row.count("<th") for row in (first, second)] == [11, 11]
+    assert all(">baseline<" in row for row in (first, second, third))
+    assert "Made by hand." in html
+    readme = study_dir.readme.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in readme if line.startswith("| baseline")]
+    assert [line.count(" | ") for line in lines] == [9, 9], "the failed one has no figures to show"
 
 
 def test_a_folder_that_is_no_study(tmp_path):

@@ -73,6 +73,7 @@ def test_seeds_come_outermost_and_the_prefix_first(study, tmp_path):
     run(study, tmp_path / "out", watch=lambda row: (notes if row["kind"] == "note" else rows).append(row))
     order = [row["run_id"] for row in rows if row["kind"] == "finished"]
     assert [run_id.split("--")[2] for run_id in order] == ["s0"] * 3 + ["s1"] * 3
+    notes = [row for row in notes if row["message"].startswith("frozen prefix")]
     assert len(notes) == 1, "one pass serves head-only and partial, both seeds"
     assert "depth 2, 3" in notes[0]["message"]
     finished = {row["strategy"]: row for row in rows if row["kind"] == "finished"}

@@ -60,7 +60,8 @@ def run(
     loaded = load_study(study, overrides or [])
     with Watcher(console) as watch:
         result = run_study(loaded, out or Path(loaded.name), watch=watch)
-    show_leaderboard(console, result.rows, read_json(StudyDir(result.path).resolved)["notes"])
+    notes = read_json(StudyDir(result.path).resolved)["notes"]
+    show_leaderboard(console, result.rows, notes, result.baselines)
     for sentence in result.comparison["verdict"]:
         console.print(sentence, highlight=False)
     console.print(f"Report: {result.report}", highlight=False, soft_wrap=True)

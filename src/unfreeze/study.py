@@ -168,7 +168,11 @@ def _strategy_entry(value: Any) -> Any:
 
 
 class Study(Section):
-    """A grid of encoders × strategies × seeds on one dataset."""
+    """A grid of encoders × strategies × seeds on one dataset.
+
+    Attributes:
+        baselines: also show what the majority class, frozen embeddings and the hypothesis alone reach.
+    """
 
     name: str = Field("study", pattern=r"^[A-Za-z0-9][\w.-]*$")
     data: DataSpec = DataSpec()
@@ -177,6 +181,7 @@ class Study(Section):
     recipe: Recipe = Recipe()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    baselines: bool = True
     mute: tuple[Annotated[str, Field(pattern=r"^UNF\d{3}$")], ...] = ()
 
 

@@ -158,6 +158,11 @@ class StudyDir:
         return self.path / "results.csv"
 
     @property
+    def baselines_json(self) -> Path:
+        """One object for each baseline, in the order in which tables show them."""
+        return self.path / "baselines.json"
+
+    @property
     def comparison(self) -> Path:
         """Pairwise tests, intervals, ranking and verdict."""
         return self.path / "comparison.json"
@@ -189,6 +194,10 @@ class StudyDir:
     def run(self, run_id: str) -> RunDir:
         """The folder of one run, which may not exist yet."""
         return RunDir(self.path / "runs" / run_id)
+
+    def baseline(self, baseline_id: str) -> RunDir:
+        """The folder of one baseline: a run's, without a spec, a history or a checkpoint."""
+        return RunDir(self.path / "baselines" / baseline_id)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

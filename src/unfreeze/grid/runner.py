@@ -6,13 +6,18 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from unfreeze.analysis.baselines import against_baselines, baseline_cautions
 from unfreeze.analysis.compare import compare
 from unfreeze.datasets import load_dataset
 from unfreeze.datasets.explore import explore
 from unfreeze.errors import RunError, StudyDirError
+from unfreeze.grid.baselines import baseline_jobs, collect_baselines, note_death, plan_baselines
 from unfreeze.grid.environment import environment
 from unfreeze.grid.executors import EXECUTORS
 from unfreeze.grid.plan import PlannedRun, Shape, expand, shapes, share
@@ -32,12 +37,14 @@ class StudyResult:
     Attributes:
         path: the study's folder.
         rows: ``results.json``: one row a run, in grid order.
+        baselines: ``baselines.json``: one row for each that was tried.
         comparison: ``comparison.json``.
         report: path of the page.
     """
 
     path: Path
     rows: list[Row]
+    baselines: list[Row]
     comparison: dict[str, Any]
     report: Path
 
@@ -80,8 +87,11 @@ def run_study(
                 _note_death(study_dir, job["run_id"], code)
                 row = next(row for row in collect(study_dir) if row["run_id"] == job["run_id"])
                 watch({"kind": "finished", **row})
+            elif job["kind"] == "baselines":
+                note_death(study_dir, job, code)
 
-        EXECUTORS[executor](study_dir.path, _jobs(study, pending, known), watch, finish)
+        jobs = chain(baseline_jobs(study, study_dir, runs), _jobs(study, pending, known))
+        EXECUTORS[executor](study_dir.path, jobs, watch, finish)
         return conclude(study_dir)
 
 
@@ -122,6 +132,7 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
         },
         "encoders": {encoder: {"note": notes.get(encoder)} for encoder in study.encoders},
         "runs": [run.as_json() for run in runs],
+        "baselines": plan_baselines(study, runs),
         "environment": environment(),
     }
     # First of all: it marks the folder as this study's, so that a start that is interrupted can be made again.
@@ -182,8 +193,18 @@ def conclude(study_dir: StudyDir) -> StudyResult:
     groups = study_dir.read_dataset().splits["test"]["group"].to_numpy()
     done = [row for row in rows if row["status"] != "pending"]
     comparison = compare(done, lambda run_id: read_table(study_dir.run(run_id).predictions("test")), groups)
+    baselines = collect_baselines(study_dir)
+    comparison["baselines"] = _against(study_dir, rows, baselines, groups)
+    comparison["verdict"] += baseline_cautions(comparison["baselines"])
     write_json(study_dir.comparison, comparison)
-    return StudyResult(study_dir.path, rows, comparison, write_report(study_dir))
+    return StudyResult(study_dir.path, rows, baselines, comparison, write_report(study_dir))
+
+
+def _against(study_dir: StudyDir, rows: list[Row], baselines: list[Row], groups: np.ndarray) -> list[Row]:
+    finished = [row for row in rows if row["status"] == "finished"]
+    folders = {row["run_id"]: study_dir.run(row["run_id"]) for row in finished}
+    folders |= {row["baseline_id"]: study_dir.baseline(row["baseline_id"]) for row in baselines}
+    return against_baselines(finished, baselines, lambda key: read_table(folders[key].predictions("test")), groups)
 
 
 def _as_csv(rows: Sequence[Row]) -> str:

@@ -37,6 +37,11 @@ class Content:
         return dict(read_json(self.study_dir.comparison))
 
     @cached_property
+    def baselines(self) -> list[Row]:
+        """One row for each baseline that was tried; none in a folder from before there were any."""
+        return list(read_json(self.study_dir.baselines_json)) if self.study_dir.baselines_json.is_file() else []
+
+    @cached_property
     def explore(self) -> Row | None:
         """What ``unfreeze explore`` shows of the data, or None where it was not written."""
         return dict(read_json(self.study_dir.explore)) if self.study_dir.explore.is_file() else None

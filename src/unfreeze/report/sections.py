@@ -138,6 +138,7 @@ class Sections:
             train_groups=splits["train"]["group"].to_numpy(),
             test_groups=splits["test"]["group"].to_numpy(),
             truncated_share=max(truncated, default=None),
+            baselines=self.content.baselines,
         )
         return run_checks(evidence, load_study(self.content.study_dir.study_yaml).mute)
 
