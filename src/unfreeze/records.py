@@ -25,6 +25,9 @@ EXAMPLES = pa.schema(
     ]
 )
 
+# A further column where annotators' labels are known: how many gave each of Dataset.labels, null where none did.
+VOTES = pa.field("votes", pa.list_(pa.int32()))
+
 # One row of the source that could not be used: the file (or hub split) it stood in, its 1-based row, and why.
 DROPPED = pa.schema([("source", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
 
@@ -46,7 +49,8 @@ class Dataset:
     Attributes:
         name: what tables call it, e.g. ``"snli"``.
         labels: class names; ``gold`` indexes them.
-        splits: ``train``, ``validation`` and ``test``, each a table with schema :data:`EXAMPLES`.
+        splits: ``train``, ``validation`` and ``test``, each a table with schema :data:`EXAMPLES` and,
+            where annotators' labels are known, the column :data:`VOTES`.
         dropped: rows that could not be used, schema :data:`DROPPED`.
         notes: sentences every table must repeat (e.g. that the development split serves as test).
     """

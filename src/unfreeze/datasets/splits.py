@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from unfreeze.datasets.source import Source, take_out
 from unfreeze.errors import DataError
-from unfreeze.records import EXAMPLES, SPLITS, Dataset
+from unfreeze.records import EXAMPLES, SPLITS, VOTES, Dataset
 from unfreeze.study import DataSpec, GroupedSplit, RandomSplit, SplitSizes
 
 # The share of train that becomes validation where the source has none.
@@ -139,12 +139,23 @@ def _numbered(splits: Mapping[str, pa.Table], labels: tuple[str, ...]) -> dict[s
     tables = [splits[split] for split in SPLITS]
     group, _ = _codes(pa.chunked_array([chunk for table in tables for chunk in _group_key(table).chunks], pa.string()))
     starts = np.cumsum([len(table) for table in tables])[:-1]
+    voted = any(table["votes"].null_count < len(table) for table in tables)
     numbered = {}
     for split, table, numbers in zip(SPLITS, tables, np.split(group, starts), strict=True):
         gold = pc.index_in(table["label"], pa.array(labels))
         columns = [table["guid"], table["premise"], table["hypothesis"], gold, pa.array(numbers, pa.int32())]
-        numbered[split] = pa.table(columns, schema=EXAMPLES).combine_chunks()
+        examples = pa.table(columns, schema=EXAMPLES)
+        if voted:
+            examples = examples.append_column(VOTES, _votes(table["votes"], labels))
+        numbered[split] = examples.combine_chunks()
     return numbered
+
+
+def _votes(given: pa.ChunkedArray, labels: tuple[str, ...]) -> pa.Array:
+    """How many annotators gave each label, null where none gave any of them."""
+    words = [(text or "").split() for text in given.to_pylist()]
+    counts = [[row.count(label) for label in labels] for row in words]
+    return pa.array([row if any(row) else None for row in counts], VOTES.type)
 
 
 def _identified(splits: Mapping[str, pa.Table]) -> dict[str, pa.Table]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from unfreeze.analysis.baselines import HYPOTHESIS_ONLY
 from unfreeze.records import Dataset
 from unfreeze.studydir import StudyDir, read_json, read_table
 
@@ -40,6 +41,12 @@ class Content:
     def baselines(self) -> list[Row]:
         """One row for each baseline that was tried; none in a folder from before there were any."""
         return list(read_json(self.study_dir.baselines_json)) if self.study_dir.baselines_json.is_file() else []
+
+    @property
+    def hypothesis_only(self) -> Row | None:
+        """The hypothesis-only baseline that is best on validation."""
+        found = [row for row in self.baselines if row["name"] == HYPOTHESIS_ONLY and row["status"] == "finished"]
+        return max(found, key=lambda row: row["metrics"]["validation"]["accuracy"], default=None)
 
     @cached_property
     def explore(self) -> Row | None:
@@ -85,6 +92,10 @@ class Content:
     def predictions(self, run_id: str, split: str = "test") -> pa.Table:
         """A run's :data:`~unfreeze.records.PREDICTIONS`."""
         return read_table(self.study_dir.run(run_id).predictions(split))
+
+    def baseline_predictions(self, baseline_id: str) -> pa.Table:
+        """A baseline's test :data:`~unfreeze.records.PREDICTIONS`."""
+        return read_table(self.study_dir.baseline(baseline_id).predictions("test"))
 
     @cached_property
     def leaderboard(self) -> list[Row]:
