@@ -72,7 +72,7 @@ def run(
 @app.command()
 def plan(study: StudyArgument, overrides: Overrides = None) -> None:
     """Show the runs of a study and what they will take, or what is wrong with it; trains nothing."""
-    from unfreeze.datasets import load_dataset
+    from unfreeze.datasets import load_dataset, load_evaluation_sets
     from unfreeze.display import show_plan
     from unfreeze.grid.estimate import estimate_all
     from unfreeze.grid.plan import expand, shapes, share
@@ -81,6 +81,7 @@ def plan(study: StudyArgument, overrides: Overrides = None) -> None:
 
     loaded = load_study(study, overrides or [])
     dataset = load_dataset(loaded.data)
+    load_evaluation_sets(loaded, dataset)
     runs = expand(loaded, dataset)
     known = shapes(runs)
     estimates = estimate_all(runs, known, dataset, loaded.device)

@@ -78,6 +78,32 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Labelled examples that a study's runs answer besides its own splits.
+
+    Attributes:
+        labels: its class names; ``gold`` indexes them.
+        merged: for each label the indices of the study's labels that it is made of.
+        examples: schema :data:`EXAMPLES`.
+        dropped: rows that could not be used, schema :data:`DROPPED`.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    merged: tuple[tuple[int, ...], ...]
+    examples: pa.Table
+    dropped: pa.Table = field(default_factory=DROPPED.empty_table)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of the sha256 of labels, texts and gold, in order."""
+        digest = hashlib.sha256(repr((self.labels, self.merged)).encode())
+        for column in ("guid", "premise", "hypothesis", "gold"):
+            digest.update(repr(self.examples[column].to_pylist()).encode())
+        return digest.hexdigest()[:16]
+
+
 def predictions_table(guid: pa.ChunkedArray, gold: pa.ChunkedArray, logits: np.ndarray) -> pa.Table:
     """Build a :data:`PREDICTIONS` table from float32 logits of shape (examples, labels)."""
     columns = [

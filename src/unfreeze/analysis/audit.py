@@ -84,7 +84,7 @@ def accuracy_in(correct: np.ndarray, parts: Sequence[tuple[str, np.ndarray]]) ->
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:
-    """scipy's own interval takes whole successes only; a mean over seeds need not be one."""
+    """Scipy's own interval takes whole successes only; a mean over seeds need not be one."""
     square = float(stats.norm.ppf(0.975)) ** 2 / count
     half = (square * share * (1 - share) + square**2 / 4) ** 0.5
     return (share + square / 2 - half) / (1 + square), (share + square / 2 + half) / (1 + square)

@@ -14,14 +14,15 @@ import numpy as np
 
 from unfreeze.analysis.baselines import against_baselines, baseline_cautions
 from unfreeze.analysis.compare import compare
-from unfreeze.datasets import load_dataset
+from unfreeze.datasets import load_dataset, load_evaluation_sets
 from unfreeze.datasets.explore import explore
 from unfreeze.errors import RunError, StudyDirError
 from unfreeze.grid.baselines import baseline_jobs, collect_baselines, note_death, plan_baselines
 from unfreeze.grid.environment import environment
+from unfreeze.grid.evaluation import compare_elsewhere, evaluation_jobs, evaluations
 from unfreeze.grid.executors import EXECUTORS
 from unfreeze.grid.plan import PlannedRun, Shape, expand, shapes, share
-from unfreeze.records import Dataset
+from unfreeze.records import Dataset, EvaluationSet
 from unfreeze.report import write_report
 from unfreeze.study import Study, dump_study, load_study
 from unfreeze.studydir import StudyDir, read_json, read_table, write_json, write_text
@@ -75,10 +76,11 @@ def run_study(
     check_folder(study_dir, study)
     dataset = load_dataset(study.data)
     check_data(study_dir, study, dataset)
+    sets = load_evaluation_sets(study, dataset)
     runs = expand(study, dataset)
     known = shapes(runs)
     with study_dir.lock():
-        _write_inputs(study_dir, study, dataset, runs)
+        _write_inputs(study_dir, study, dataset, sets, runs)
         pending = [run for run in runs if not study_dir.run(run.run_id).result.is_file()]
         watch({"kind": "grid", "runs": [run.as_json() for run in runs], "pending": [run.run_id for run in pending]})
 
@@ -90,7 +92,11 @@ def run_study(
             elif job["kind"] == "baselines":
                 note_death(study_dir, job, code)
 
-        jobs = chain(baseline_jobs(study, study_dir, runs), _jobs(study, pending, known))
+        jobs = chain(
+            baseline_jobs(study, study_dir, runs),
+            _jobs(study, pending, known),
+            evaluation_jobs(study, study_dir, runs, sets),
+        )
         EXECUTORS[executor](study_dir.path, jobs, watch, finish)
         return conclude(study_dir)
 
@@ -116,7 +122,9 @@ def check_data(study_dir: StudyDir, study: Study, dataset: Dataset) -> None:
         )
 
 
-def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Sequence[PlannedRun]) -> None:
+def _write_inputs(
+    study_dir: StudyDir, study: Study, dataset: Dataset, sets: Sequence[EvaluationSet], runs: Sequence[PlannedRun]
+) -> None:
     from unfreeze.grid.run import tokens_of
     from unfreeze.training.encoder import encoder_note
 
@@ -133,6 +141,7 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
         "encoders": {encoder: {"note": notes.get(encoder)} for encoder in study.encoders},
         "runs": [run.as_json() for run in runs],
         "baselines": plan_baselines(study, runs),
+        "evaluate_on": {found.name: _about(found) for found in sets},
         "environment": environment(),
     }
     # First of all: it marks the folder as this study's, so that a start that is interrupted can be made again.
@@ -140,10 +149,17 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
     write_text(study_dir.study_yaml, dump_study(study))
     if study_dir.data_fingerprint() != dataset.fingerprint:
         study_dir.write_dataset(dataset)
+    for further in sets:
+        study_dir.write_evaluation_set(further)
     tokens = tokens_of(study_dir, dataset, study.encoders[0], study.data.max_length)
     lengths = {split: rows.full_lengths for split, rows in tokens.items()}
     found = explore(dataset, lengths, study.data.max_length)
     write_json(study_dir.explore, found | {"tokenizer": study.encoders[0]})
+
+
+def _about(found: EvaluationSet) -> Row:
+    sizes = {"examples": len(found.examples), "dropped": len(found.dropped)}
+    return {"fingerprint": found.fingerprint, "labels": found.labels, **sizes}
 
 
 def _jobs(study: Study, pending: Sequence[PlannedRun], known: dict[str, Shape]) -> Iterator[Row]:
@@ -178,6 +194,8 @@ def collect(study_dir: StudyDir) -> list[Row]:
         if run.result.is_file():
             result = read_json(run.result)
             row |= {key: value for key, value in result.items() if key not in ("encoder", "strategy")}
+            if sets := resolved.get("evaluate_on"):
+                row["metrics"] |= {"evaluate_on": evaluations(run, sets)}
         elif run.failure.is_file():
             failure = read_json(run.failure)
             row |= {"status": failure["status"], "failure": {key: failure[key] for key in ("type", "message", "step")}}
@@ -196,6 +214,7 @@ def conclude(study_dir: StudyDir) -> StudyResult:
     baselines = collect_baselines(study_dir)
     comparison["baselines"] = _against(study_dir, rows, baselines, groups)
     comparison["verdict"] += baseline_cautions(comparison["baselines"])
+    comparison["evaluate_on"] = compare_elsewhere(study_dir, rows)
     write_json(study_dir.comparison, comparison)
     return StudyResult(study_dir.path, rows, baselines, comparison, write_report(study_dir))
 

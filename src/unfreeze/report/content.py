@@ -83,6 +83,14 @@ class Content:
         """Figures somebody else published, by run id."""
         return {run["run_id"]: run["published"] for run in self.resolved["runs"] if run.get("published")}
 
+    @cached_property
+    def elsewhere(self) -> list[Row]:
+        """One row for each strategy with a cell for the test split and each further set; none without such sets."""
+        sets = {"test": self.comparison} | self.comparison.get("evaluate_on", {})
+        cells = {name: _cells(comparison) for name, comparison in sets.items()}
+        shown = [{**row, "cells": {name: cells[name].get(_key(row)) for name in sets}} for row in self.leaderboard]
+        return shown if len(sets) > 1 else []
+
     def history(self, run_id: str) -> list[Row]:
         """A run's lines of steps and evaluations."""
         return [
@@ -125,3 +133,22 @@ def _mean(values: list[Any]) -> float | None:
     """The mean of what was measured; None where nothing was."""
     numbers = [value for value in values if isinstance(value, int | float)]
     return sum(numbers) / len(numbers) if numbers else None
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row["encoder"], row["strategy"]
+
+
+def _cells(comparison: Row) -> dict[tuple[str, str], Row]:
+    """For each encoder and strategy its accuracy and, but for the best, the difference from the best."""
+    strategies = comparison["strategies"]
+    if not strategies:
+        return {}
+    best = max(range(len(strategies)), key=lambda index: strategies[index]["accuracy"]["mean"])
+    cells = {_key(strategy): {**strategy["accuracy"], "difference": None} for strategy in strategies}
+    for pair in comparison["pairs"]:
+        if best in (pair["a"], pair["b"]):
+            sign, other = (1, pair["a"]) if pair["b"] == best else (-1, pair["b"])
+            bounds = sorted(sign * bound for bound in pair["interval"]) if pair["interval"] else None
+            cells[_key(strategies[other])] |= {"difference": sign * pair["difference"], "interval": bounds}
+    return cells
