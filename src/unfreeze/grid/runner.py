@@ -91,6 +91,8 @@ def run_study(
                 watch({"kind": "finished", **row})
             elif job["kind"] == "baselines":
                 note_death(study_dir, job, code)
+            elif job["kind"] == "evaluate" and code:
+                watch({"kind": "note", "message": f"a process ended with code {code} as it answered further sets"})
 
         jobs = chain(
             baseline_jobs(study, study_dir, runs),
