@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study_factory import Run, dataset, predictions, result
+from study_factory import Run, baseline, dataset, predictions, result
+from unfreeze.analysis.baselines import HYPOTHESIS_ONLY
 from unfreeze.analysis.checks import CHECKS, Evidence, code, rate_at_edge, run_checks
 from unfreeze.analysis.compare import compare
 
@@ -86,6 +87,20 @@ def test_the_best_learning_rate_at_an_end_of_those_tried():
 )
 def test_no_learning_rate_is_at_an_end(found):
     assert rate_at_edge(found) is None
+
+
+def test_a_hypothesis_alone_that_comes_close():
+    """The best is right in 270 of 300 rows, the most frequent class in 100: half way is 185."""
+
+    def alone(right):
+        return baseline(HYPOTHESIS_ONLY, "minilm", dataset(300), range(300 - right))[0]
+
+    assert codes(evidence(CLEAR, baselines=[alone(184)])) == []
+    assert codes(evidence(CLEAR, baselines=[alone(186)])) == ["UNF009"]
+    mostly_one = [Run(name, seed, range(wrong)) for name, wrong in (("full", 175), ("lora", 190)) for seed in (0, 1)]
+    assert "UNF009" not in codes(evidence(mostly_one, baselines=[alone(112)])), "as good as chance, close as it is"
+    failed = {**alone(250), "status": "failed", "metrics": None}
+    assert codes(evidence(CLEAR, baselines=[failed])) == []
 
 
 def test_a_warning_can_be_muted():

@@ -64,7 +64,8 @@ def run(
     loaded = load_study(study, overrides or [])
     with Watcher(console) as watch:
         result = run_study(loaded, out or Path(loaded.name), workers=workers, watch=watch)
-    show_leaderboard(console, result.rows, read_json(StudyDir(result.path).resolved)["notes"])
+    notes = read_json(StudyDir(result.path).resolved)["notes"]
+    show_leaderboard(console, result.rows, notes, result.baselines)
     for sentence in result.comparison["verdict"]:
         console.print(sentence, highlight=False)
     console.print(f"Report: {result.report}", highlight=False, soft_wrap=True)
@@ -75,7 +76,7 @@ def run(
 @app.command()
 def plan(study: StudyArgument, overrides: Overrides = None) -> None:
     """Show the runs of a study and what they will take, or what is wrong with it; trains nothing."""
-    from unfreeze.datasets import load_dataset
+    from unfreeze.datasets import load_dataset, load_evaluation_sets
     from unfreeze.display import show_plan
     from unfreeze.grid.estimate import estimate_all
     from unfreeze.grid.plan import expand, shapes, share
@@ -84,6 +85,7 @@ def plan(study: StudyArgument, overrides: Overrides = None) -> None:
 
     loaded = load_study(study, overrides or [])
     dataset = load_dataset(loaded.data)
+    load_evaluation_sets(loaded, dataset)
     runs = expand(loaded, dataset)
     known = shapes(runs)
     estimates = estimate_all(runs, known, dataset, loaded.device)

@@ -103,8 +103,10 @@ def _name(run: Row) -> str:
     return f"{slug(run['encoder'])} {run['strategy']} seed {run['seed']}"
 
 
-def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """One line for each strategy of each encoder, best first, means over seeds; then runs that have no place in it."""
+def show_leaderboard(
+    console: Console, rows: Sequence[Row], notes: Sequence[str], baselines: Sequence[Row] = ()
+) -> None:
+    """One line for each strategy of each encoder, best first, means over seeds; then what has no place in it."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row["status"] == "finished":
@@ -138,6 +140,10 @@ def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]
         console.print(
             f"Frozen prefix, computed once for the runs that share it: {seconds(sum(prefix))}.", highlight=False
         )
+    for row in baselines:
+        on = f" of {slug(row['encoder'])}" if row["encoder"] else ""
+        outcome = row["failure"]["message"] if row["failure"] else percent(row["metrics"]["test"]["accuracy"])
+        console.print(f"Baseline {row['name']}{on}: {outcome}", highlight=False)
     for row in rows:
         if row["status"] != "finished":
             why = row["failure"]["message"] if row["failure"] else "not run yet"

@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from unfreeze.analysis.baselines import HYPOTHESIS_ONLY
+from unfreeze.analysis.compare import learned
+
 Row = dict[str, Any]
 
 LOSS_MARGIN = 0.02  # of ln K: a loss this close has told the classes apart no better than a uniform guess
 LEAK = 0.01  # of test: fewer examples than this change no accuracy that the page shows
 
 TRUNCATED = 0.01  # of a split
+HALF_WAY = 0.5  # from the most frequent class to the best strategy: more than that needs no premise
+NEAR_BEST = 0.05  # of accuracy
 
 RATES = 3  # of two rates one always is the best, and at an end
 RATE = re.compile(r"learning_rate [^,)]+")  # in the names of entries that differ in it
@@ -41,6 +46,7 @@ class Evidence:
         train_groups: shape (train examples,).
         test_groups: shape (test examples,).
         truncated_share: of the split with most truncated examples; None where tokens were not counted.
+        baselines: rows of ``baselines.json``.
     """
 
     results: Sequence[Row]
@@ -49,6 +55,7 @@ class Evidence:
     train_groups: np.ndarray
     test_groups: np.ndarray
     truncated_share: float | None = None
+    baselines: Sequence[Row] = ()
 
     @property
     def finished(self) -> list[Row]:
@@ -142,6 +149,27 @@ def one_seed(evidence: Evidence) -> str | None:
     return f"One seed only, so the luck of training is not accounted for: {_some(names)}." if names else None
 
 
+def hypothesis_only(evidence: Evidence) -> str | None:
+    """UNF009: the hypothesis alone comes close to the best strategy."""
+    comparison = evidence.comparison
+    found = [row for row in evidence.baselines if row["name"] == HYPOTHESIS_ONLY and row["status"] == "finished"]
+    if not found or not comparison["ranking"]:
+        return None
+    row = max(found, key=lambda row: row["metrics"]["test"]["accuracy"])
+    test, best = row["metrics"]["test"], comparison["strategies"][comparison["ranking"][0]]["accuracy"]["mean"]
+    rows, majority = comparison["test"]["rows"], comparison["test"]["majority_share"]
+    way = (test["accuracy"] - majority) / (best - majority)
+    close = way > HALF_WAY or best - test["accuracy"] <= NEAR_BEST
+    # Where one class is nearly all there is, everything is close to the best; only what has learned something counts.
+    if not close or not learned(np.arange(rows) >= test["mistakes"], majority):
+        return None
+    return (
+        f"The hypothesis alone reaches {100 * test['accuracy']:.1f} % (frozen embeddings of {row['encoder']}), "
+        f"{100 * way:.0f} % of the way from the most frequent class to the best strategy: much of the accuracy here "
+        "may come from how hypotheses are worded, not from what follows from a premise."
+    )
+
+
 def different_machines(evidence: Evidence) -> str | None:
     """UNF010: runs whose cost is compared were measured on different devices, threads or precisions."""
     differing = [
@@ -161,6 +189,7 @@ CHECKS: tuple[Callable[[Evidence], str | None], ...] = (
     truncation,
     within_noise,
     one_seed,
+    hypothesis_only,
     different_machines,
 )
 

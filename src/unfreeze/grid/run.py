@@ -17,7 +17,9 @@ import torch
 
 from unfreeze.analysis.metrics import calibrated, evaluate
 from unfreeze.errors import Diverged
+from unfreeze.grid.baselines import make_baselines
 from unfreeze.grid.environment import environment
+from unfreeze.grid.evaluation import evaluate_run
 from unfreeze.grid.plan import strategy_of
 from unfreeze.records import SPLITS, Dataset, dynamics_table, mistakes_table, predictions_table
 from unfreeze.strategies.anatomy import Anatomy
@@ -264,13 +266,17 @@ def build_shared_prefix(
 
 
 def run_job(folder: str | os.PathLike[str], job: Mapping[str, Any], report: Report, *, own_process: bool) -> None:
-    """Do one job of the grid: ``{"kind": "run" | "prefix", "spec": …, "device": …}``."""
+    """Do one job of the grid: ``{"kind": "run" | "prefix" | "baselines" | "evaluate", "spec": …, "device": …}``."""
     study_dir, spec = StudyDir(Path(folder)), RunSpec.model_validate(job["spec"])
     if job["kind"] == "prefix":
         try:
             build_shared_prefix(study_dir, spec, tuple(job["depths"]), device=job["device"], report=report)
         except Exception as error:  # runs do without it, and one that fails for the same reason says so itself
             report({"kind": "note", "message": f"frozen prefix not kept: {error}"})
+    elif job["kind"] == "evaluate":
+        evaluate_run(study_dir, spec, job["sets"], device=job["device"], report=report)
+    elif job["kind"] == "baselines":
+        make_baselines(study_dir, spec, job["missing"], device=job["device"], report=report)
     else:
         workers = job.get("workers", 1)
         run_one(study_dir, spec, device=job["device"], report=report, own_process=own_process, workers=workers)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unfreeze.analysis.audit import accuracy_in, audit_parts, human_divergence
 from unfreeze.analysis.calibration import reliability_bins
 from unfreeze.analysis.checks import Evidence, Finding, run_checks
 from unfreeze.analysis.clusters import FEWEST, Projection, map_mistakes
@@ -132,6 +133,25 @@ class Sections:
         return flip_payload(self.one_each, self.answers, dataset.splits["test"], dataset.labels)
 
     @cached_property
+    def audit(self) -> Row | None:
+        """Accuracy of every strategy in parts of the test split that may be easy, and its distance from annotators."""
+        splits, alone = self.content.dataset.splits, self.content.hypothesis_only
+        wrong = answers(self.content.baseline_predictions(alone["baseline_id"])).wrong if alone else None
+        cuts = audit_parts(splits["train"], splits["test"], wrong)
+        rows = []
+        for strategy in self.content.leaderboard:
+            tables = [self.content.predictions(run_id) for run_id in strategy["run_ids"]]
+            correct = np.stack([~answers(table).wrong for table in tables])
+            human = [found for table in tables if (found := human_divergence(table, splits["test"]))]
+            distance = {key: float(np.mean([found[key] for found in human])) for key in ("kl", "js")} if human else None
+            cells = [cell for parts in cuts.values() for cell in accuracy_in(correct, parts)]
+            rows.append({**strategy, "cells": cells, "human": distance})
+        if not rows or not (cuts or rows[0]["human"]):
+            return None
+        sizes = {cut: [(label, int(mask.sum())) for label, mask in parts] for cut, parts in cuts.items()}
+        return {"cuts": sizes, "rows": rows, "encoder": alone["encoder"] if alone else None}
+
+    @cached_property
     def words(self) -> list[Figure]:
         """Words in mistakes."""
         if not self.runs or not self.vocabulary:
@@ -226,6 +246,7 @@ class Sections:
             train_groups=splits["train"]["group"].to_numpy(),
             test_groups=splits["test"]["group"].to_numpy(),
             truncated_share=max(truncated, default=None),
+            baselines=self.content.baselines,
         )
         return run_checks(evidence, load_study(self.content.study_dir.study_yaml).mute)
 
