@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tokenizers import ByteLevelBPETokenizer
 from unfreeze.records import EXAMPLES, Dataset
 
 torch.set_num_threads(1)
+# Every report would start a browser for the README's pictures, four seconds each; test_pictures.py takes this back.
+os.environ["BROWSER_PATH"] = "/nowhere/chromium"
 
 WORDS = (
     *("a", "the", "man", "woman", "dog", "cat", "red", "blue", "sleeps", "runs", "eats", "plays"),

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study_factory import Run, dataset, predictions, result
-from unfreeze.analysis.checks import CHECKS, Evidence, code, run_checks
+from study_factory import Run, baseline, dataset, predictions, result
+from unfreeze.analysis.baselines import HYPOTHESIS_ONLY
+from unfreeze.analysis.checks import CHECKS, Evidence, code, rate_at_edge, run_checks
 from unfreeze.analysis.compare import compare
 
 DOCS = Path(__file__).parent.parent / "docs" / "checks.md"
@@ -50,6 +51,56 @@ def test_uniform_loss_last_epoch_and_machines():
     found.results[1]["best_epoch"] = 2
     found.results[2]["environment"] = {"device": "cuda"}
     assert codes(found) == ["UNF002", "UNF004", "UNF010"]
+
+
+def tried(accuracies: dict[float, float | None], name: str = "lora (learning_rate {})") -> Evidence:
+    """One run for each learning rate, with its validation accuracy; None where it diverged."""
+    rows = []
+    for rate, accuracy in accuracies.items():
+        run = Run(name.format(f"{rate:g}"), status="finished" if accuracy is not None else "diverged")
+        row = result(run, dataset(), {})
+        row["recipe"]["learning_rate"] = rate
+        if accuracy is not None:
+            row["metrics"] = {"validation": {"accuracy": accuracy}}
+        rows.append(row)
+    return Evidence(rows, {"strategies": [], "pairs": [], "ranking": []}, 3, np.arange(3), np.arange(3))
+
+
+def test_the_best_learning_rate_at_an_end_of_those_tried():
+    found = rate_at_edge(tried({1e-4: 0.7, 3e-4: 0.8, 1e-3: 0.85}))
+    assert found.endswith("may lie beyond: lora on minilm (0.001, the highest of 3).")
+    assert "(0.0001, the lowest of 3)" in rate_at_edge(tried({1e-3: 0.7, 3e-4: 0.8, 1e-4: 0.85}))
+    both = rate_at_edge(tried({1e-4: 0.7, 3e-4: 0.8, 1e-3: 0.85}, "lora (alpha 8, learning_rate {})"))
+    assert "lora (alpha 8, learning_rate …) on minilm" in both
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        tried({1e-4: 0.7, 3e-4: 0.9, 1e-3: 0.8}),
+        tried({1e-4: 0.7, 3e-4: 0.8, 1e-3: None}),
+        tried({1e-4: None, 3e-4: None, 1e-3: None}),
+        tried({1e-4: 0.7, 3e-4: 0.8}),
+        tried({1e-4: 0.7, 3e-4: 0.8, 1e-3: 0.85}, "rank {}"),
+    ],
+    ids=["in the middle", "the next one diverged", "all diverged", "only two", "no grid of rates"],
+)
+def test_no_learning_rate_is_at_an_end(found):
+    assert rate_at_edge(found) is None
+
+
+def test_a_hypothesis_alone_that_comes_close():
+    """The best is right in 270 of 300 rows, the most frequent class in 100: half way is 185."""
+
+    def alone(right):
+        return baseline(HYPOTHESIS_ONLY, "minilm", dataset(300), range(300 - right))[0]
+
+    assert codes(evidence(CLEAR, baselines=[alone(184)])) == []
+    assert codes(evidence(CLEAR, baselines=[alone(186)])) == ["UNF009"]
+    mostly_one = [Run(name, seed, range(wrong)) for name, wrong in (("full", 175), ("lora", 190)) for seed in (0, 1)]
+    assert "UNF009" not in codes(evidence(mostly_one, baselines=[alone(112)])), "as good as chance, close as it is"
+    failed = {**alone(250), "status": "failed", "metrics": None}
+    assert codes(evidence(CLEAR, baselines=[failed])) == []
 
 
 def test_a_warning_can_be_muted():

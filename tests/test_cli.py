@@ -116,13 +116,17 @@ def test_explore(unfreeze, study):
         assert text in out
 
 
-def test_status_and_report(unfreeze, done):
+def test_status_and_report(unfreeze, done, tmp_path):
     code, out, _ = unfreeze("status", done)
     assert code == 0
     assert out.count("finished") == 2
     (done / "report.html").unlink()
     assert unfreeze("report", done)[0] == 0
     assert (done / "report.html").is_file()
+    code, _, err = unfreeze("report", done, "--figures", tmp_path / "figures")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "install" in err
     code, _, err = unfreeze("status", done / "runs")
     assert code == 2
     assert "not a study folder" in err

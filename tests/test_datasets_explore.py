@@ -58,6 +58,21 @@ def test_tokens_tell_the_truncated_share(dataset):
     assert tokens["train"]["max"] == 12
 
 
+def test_tokens_have_a_histogram_of_bounded_size(dataset):
+    long = np.append(np.arange(1, 1000), 50_000)
+    tokens = explore(dataset, {"train": long, "test": np.array([3, 3, 700])}, max_length=512)["tokens"]
+    train, test = tokens["train"]["histogram"], tokens["test"]["histogram"]
+    assert train["edges"] == test["edges"]
+    assert train["edges"][-1] < 1100
+    assert len(train["counts"]) == len(train["edges"]) - 1 <= 50
+    assert sum(train["counts"]) == len(long)
+    width = train["edges"][1]
+    assert train["counts"][1] == width
+    assert train["counts"][-1] > width  # the longest text of all is in it
+    assert [test["counts"][3 // width], test["counts"][700 // width]] == [2, 1]
+    assert (tokens["train"]["p25"], tokens["train"]["p75"]) == tuple(np.quantile(long, (0.25, 0.75)))
+
+
 def test_single_texts(dataset):
     single = {
         split: t.set_column(2, "hypothesis", pa.nulls(len(t), pa.string())) for split, t in dataset.splits.items()

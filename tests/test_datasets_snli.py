@@ -7,10 +7,15 @@ import pytest
 
 from unfreeze.datasets import load_dataset
 from unfreeze.errors import DataError
+from unfreeze.records import EXAMPLES
 from unfreeze.study import DataSpec
+from unfreeze.studydir import StudyDir
 
 LABELS = ("entailment", "neutral", "contradiction")
-HEADER = ("gold_label", "sentence1_parse", "sentence1", "sentence2", "captionID", "pairID", "label1")
+HEADER = ("gold_label", "sentence1_parse", "sentence1", "sentence2", "captionID", "pairID")
+HEADER += ("label1", "label2", "label3", "label4", "label5")
+# Most training pairs have one annotator, and of a few the labels are missing.
+VOTES = (["neutral"] * 5, ["entailment", "neutral", "neutral", "contradiction", "neutral"], ["entailment"], [])
 
 
 def records(split, captions, *, ids=True):
@@ -21,7 +26,9 @@ def records(split, captions, *, ids=True):
     ]
     rows.append({"gold_label": "-", "sentence1": f"{split} robot x paints.", "sentence2": "Nobody agreed."})
     for number, row in enumerate(rows):
-        row |= {"annotator_labels": ["neutral"], "sentence1_parse": "(ROOT)"}
+        given = VOTES[number % len(VOTES)]
+        row |= {"annotator_labels": given, "sentence1_parse": "(ROOT)"}
+        row |= {f"label{n}": label for n, label in enumerate(given, start=1)}
         row |= {"captionID": f"{split}{number // 3}", "pairID": f"{split}{number}"} if ids else {}
     return rows
 
@@ -74,6 +81,21 @@ def test_every_form_holds_the_same_examples(tmp_path):
         got = snli(path).splits
         assert all(got[split].equals(want[split]) for split in want)
     assert '"neutral"' in want["train"]["hypothesis"][1].as_py()
+
+
+def test_annotators_labels_are_counted_and_change_no_fingerprint(tmp_path):
+    voted = snli(write(tmp_path / "voted", FULL))
+    assert voted.splits["test"]["votes"].to_pylist()[:5] == [[0, 5, 0], [1, 3, 1], [1, 0, 0], None, [0, 5, 0]]
+    folder = write(tmp_path / "plain", FULL)
+    for file in folder.iterdir():
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text(jsonl([{key: row[key] for key in row if "label" not in key or "gold" in key} for row in rows]))
+    plain = snli(folder)
+    assert plain.splits["test"].schema == EXAMPLES
+    assert plain.fingerprint == voted.fingerprint
+    study_dir = StudyDir(tmp_path / "study")
+    study_dir.write_dataset(voted)
+    assert study_dir.read_dataset().splits["test"].equals(voted.splits["test"])
 
 
 def test_folder_without_test_says_that_dev_serves_as_test(tmp_path):

@@ -1,24 +1,39 @@
 """Numbers in figures, recomputed from the prediction tables with other libraries."""
 
 import io
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+import pyarrow as pa
 import pyarrow.csv
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from study_factory import Run, dataset, write_study
 from unfreeze.analysis.compare import pareto_front
-from unfreeze.report import figures
+from unfreeze.records import SPLITS
+from unfreeze.report import figures, write_report
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
 from unfreeze.report.sections import Sections
+from unfreeze.studydir import read_json, write_json
 
+MIB = 2**20
+MEMORY = ("weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes")
+TIME = ("forward_seconds", "backward_seconds", "optimizer_seconds")
+
+
+def cost(train_seconds: float, mebibytes: tuple[float, ...], seconds: tuple[float, ...]) -> dict[str, float]:
+    memory = {key: value * MIB for key, value in zip(MEMORY, mebibytes, strict=True)}
+    return {"train_seconds": train_seconds, **memory, **dict(zip(TIME, seconds, strict=True))}
+
+
+LORA, HEAD = cost(100.0, (80, 1, 2, 200), (30, 60, 1)), cost(10.0, (80, 0.5, 1, 3), (6, 2, 1))
 RUNS = [
-    *(Run("LoRA <b>r8", seed, range(3 * seed, 6 + seed), cost={"train_seconds": 100.0}) for seed in (0, 1)),
-    *(Run("head-only", seed, range(25 + seed), cost={"train_seconds": 10.0}) for seed in (0, 1)),
+    *(Run("LoRA <b>r8", seed, range(3 * seed, 6 + seed), cost=LORA) for seed in (0, 1)),
+    *(Run("head-only", seed, range(25 + seed), cost=HEAD) for seed in (0, 1)),
 ]
 
 
@@ -27,20 +42,12 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> Sections:
     return Sections(Content(write_study(tmp_path_factory.mktemp("study"), RUNS)))
 
 
-def every_figure(sections: Sections) -> list[Figure]:
-    parts = (
-        *(sections.answer, sections.data, sections.each_run, sections.mistakes, sections.words, sections.map),
-        *(sections.dynamics, sections.compute),
-    )
-    return [figure for part in parts for figure in part]
-
-
 def named(sections: Sections, name: str) -> Figure:
-    return next(figure for figure in every_figure(sections) if figure.name == name)
+    return next(figure for figure in sections.figures if figure.name == name)
 
 
 def test_every_function_is_in_the_page_once_and_stands_alone(sections):
-    found = every_figure(sections)
+    found = sections.figures
     assert len({figure.name for figure in found}) == len(found) == len(figures.__all__) - 1
     for figure in found:
         assert isinstance(figure.plot, go.Figure)
@@ -49,7 +56,7 @@ def test_every_function_is_in_the_page_once_and_stands_alone(sections):
 
 
 def test_labels_are_no_markup_in_plots(sections):
-    for figure in every_figure(sections):
+    for figure in sections.figures:
         assert "<b>r8" not in figure.plot.to_json()
 
 
@@ -219,5 +226,109 @@ def test_single_texts_and_many_classes(tmp_path: Path):
     study = write_study(tmp_path, [Run("full", 0, range(0, 200, 3)), Run("lora", 0, range(0, 200, 2))], data)
     sections = Sections(Content(study))
     assert [label for label, _ in sections.sure_mistakes.columns][1] == "Text"
-    assert len(every_figure(sections)) == len(figures.__all__) - 1
+    assert len(sections.figures) == len(figures.__all__) - 3
     assert "word overlap" not in named(sections, "slice-errors").table["slice"].to_pylist()
+
+
+def test_memory_and_time_are_split(sections):
+    memory = named(sections, "memory")
+    assert memory.table["activation_bytes"].to_pylist() == [200 * MIB, 3 * MIB]
+    assert memory.plot.layout.xaxis.title.text == "Memory (MiB)"
+    assert [bar.x[0] for bar in memory.plot.data] == [80, 1, 2, 200]
+    assert memory.reading == (
+        "LoRA <b>r8 takes most, 283\u202fMiB, 71\u202f% of it activations; "
+        "head-only takes least, 84.5\u202fMiB, 95\u202f% of it weights."
+    )
+    assert named(sections, "time").reading.startswith(
+        "LoRA <b>r8 takes most, 1\u202fmin 31\u202fs, 66\u202f% of it backward"
+    )
+
+
+def test_what_was_not_measured_is_named_and_has_no_bar(tmp_path: Path):
+    unmeasured = Run("full", 0, range(9), cost={**LORA, "gradient_bytes": None, "forward_seconds": None})
+    found = Sections(Content(write_study(tmp_path, [Run("lora", 0, range(3), cost=LORA), unmeasured]))).compute
+    assert [figure.name for figure in found] == ["costs", "memory", "time"]
+    for figure in found[1:]:
+        assert figure.table["strategy"].to_pylist() == ["lora"]
+        assert figure.reading.endswith("Not measured: full.")
+
+
+def test_a_study_made_before_the_parts_were_measured(tmp_path: Path):
+    study = write_study(tmp_path, [Run("lora", 0, range(3)), Run("partial", 0, range(9))])
+    rows = read_json(study.results_json)
+    for row in rows:
+        row["cost"] = {key: value for key, value in row["cost"].items() if key not in (*MEMORY, *TIME)}
+    write_json(study.results_json, rows)
+    sections = Sections(Content(study))
+    assert [figure.name for figure in sections.compute] == ["costs"]
+    assert sections.lora_against_partial is None
+    page = write_report(study).read_text(encoding="utf-8")
+    assert '<th class="number">Gradients</th>' in page
+    assert '<th class="number">Energy</th>' not in page
+
+
+@pytest.mark.parametrize(
+    ("lora", "partial", "said"),
+    [
+        (
+            cost(30.0, (80, 1, 2, 200), (10, 20, 1)),
+            cost(20.0, (80, 10, 20, 40), (10, 5, 1)),
+            "lora is no cheaper than partial, in memory (283 MiB against 150 MiB) or in time (30 s against 20 s): "
+            "it keeps 1.00 MiB of gradients against 10.0 MiB, but saves 200 MiB of activations against 40.0 MiB; "
+            "its backward passes take 20 s against 5 s.",
+        ),
+        (
+            cost(30.0, (80, 1, 2, 20), (10, 20, 1)),
+            cost(20.0, (80, 10, 20, 40), (10, 25, 1)),
+            "lora is cheaper than partial in memory (103 MiB against 150 MiB) but not in time (30 s against 20 s): "
+            "it keeps 1.00 MiB of gradients against 10.0 MiB, and saves 20.0 MiB of activations against 40.0 MiB; "
+            "its backward passes take 20 s against 25 s.",
+        ),
+    ],
+)
+def test_why_lora_is_or_is_not_cheaper(tmp_path: Path, lora, partial, said):
+    runs = [Run("partial", 0, range(9), cost=partial), Run("lora", 0, range(3), cost=lora)]
+    assert Sections(Content(write_study(tmp_path, runs))).lora_against_partial.replace("\u202f", " ") == said
+
+
+def test_nothing_is_said_of_lora_without_a_rank_or_on_another_encoder(tmp_path: Path):
+    lora = Run("lora", 0, range(3), cost=LORA)
+    for name, other in (
+        ("unranked", Run("partial", 0, range(45), cost=HEAD)),
+        ("elsewhere", Run("partial", 0, range(9), encoder="bert", cost=HEAD)),
+        ("absent", Run("full", 0, range(9), cost=HEAD)),
+    ):
+        assert Sections(Content(write_study(tmp_path / name, [lora, other]))).lora_against_partial is None
+
+
+def test_tokens_are_shown_with_the_length_at_which_they_are_cut(sections):
+    lengths = named(sections, "text-lengths")
+    [menu] = lengths.plot.layout.updatemenus
+    assert [button.label for button in menu.buttons] == ["Words", "Characters", "Tokens"]
+    shown = list(compress(lengths.plot.data, menu.buttons[2].args[0]["visible"]))
+    assert [trace.name for trace in shown] == [*(s for s in SPLITS for _ in range(2)), "cut at 128 tokens"]
+    assert tuple(shown[-1].x) == (128, 128)
+    rows = [row for row in lengths.table.to_pylist() if row["unit"] == "Tokens" and row["split"] == "train"]
+    assert sum(row["examples"] for row in rows) == 60  # 0 to 59 tokens, one example each
+    assert [shown[0].lowerfence[0], shown[0].upperfence[0]] == pytest.approx([2.95, 56.05])
+    assert lengths.reading.endswith("None exceeds 128 tokens.")
+
+
+def test_a_cut_far_beyond_the_longest_text_is_only_told(sections):
+    tokens = {split: {**found, "max_length": 512} for split, found in sections.content.explore["tokens"].items()}
+    lengths = figures.text_lengths(sections.content.dataset.splits, tokens)
+    assert {trace.name for trace in lengths.plot.data} == set(SPLITS)
+    assert lengths.reading.endswith("None exceeds 512 tokens.")
+
+
+def test_a_study_explored_before_tokens_had_a_histogram(sections):
+    tokens = {split: {"median": 3.0, "max_length": 128, "truncated_share": 0.0} for split in SPLITS}
+    lengths = figures.text_lengths(sections.content.dataset.splits, tokens)
+    assert set(lengths.table["unit"].to_pylist()) == {"Words", "Characters"}
+
+
+def test_no_cell_of_a_csv_is_a_formula():
+    table = pa.table({"=run": ["=1+1", "-a", "+b", "@c", "a=1", None], "change": [-1.5, 2.0, None, 0.0, -3.0, 1.0]})
+    saved = pyarrow.csv.read_csv(io.BytesIO(Figure("x", "x", go.Figure(), table, "x.").csv().encode()))
+    assert saved["'=run"].to_pylist() == ["'=1+1", "'-a", "'+b", "'@c", "a=1", ""]
+    assert saved["change"].to_pylist() == table["change"].to_pylist()

@@ -1,13 +1,17 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from study_factory import Run, dataset, write_study
+from study_factory import Run, baseline, dataset, write_baselines, write_study
+from unfreeze.analysis.baselines import HYPOTHESIS_ONLY
 from unfreeze.errors import StudyDirError
+from unfreeze.records import VOTES
 from unfreeze.report import write_report
 from unfreeze.report.formats import count, percent, seconds, short, size
 from unfreeze.studydir import StudyDir, read_json, write_json
@@ -156,6 +160,45 @@ def test_the_readme_tells_the_same_story(tmp_path):
     assert "a\\|b \\<i\\>" in text
     assert "full on minilm, seed 0 diverged: the loss is not finite" in text
     assert "`UNF008`" in text
+
+
+def test_baselines_stand_below_without_a_rank(tmp_path):
+    data = dataset()
+    failed = {"name": "broken", "encoder": "minilm", "status": "failed", "metrics": None, "seconds": None, "note": None}
+    failed |= {"baseline_id": "broken", "failure": {"type": "EncoderError", "message": "cannot be loaded"}}
+    published = {"accuracy": 0.5, "loss": None, "source": ""}
+    study_dir = write_study(tmp_path, [*RUNS, Run("full", published=published)], data)
+    majority = baseline("majority class", None, data, range(40))
+    write_baselines(study_dir, [majority, baseline("frozen", "minilm", data, range(15)), (failed, majority[1])])
+    html = write_report(study_dir).read_text(encoding="utf-8")
+    table = html[html.index('id="leaderboard"') :].split("</table>")[0]
+    first, second, third = table.split("<tr")[-3:]
+    assert "33.3\u202f%" in first
+    assert "75.0\u202f%" in second
+    assert "EncoderError: cannot be loaded" in third
+    assert [row.count("<td") + row.count("<th") for row in (first, second)] == [11, 11]
+    assert all(">baseline<" in row for row in (first, second, third))
+    assert "Made by hand." in html
+    readme = study_dir.readme.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in readme if line.startswith("| baseline")]
+    assert [line.count(" | ") for line in lines] == [9, 9], "the failed one has no figures to show"
+
+
+def test_parts_of_the_test_split_that_may_be_easy(tmp_path):
+    """Rows 0 to 5 are the mistakes of LoRA's seed 0, rows 1 to 6 those of seed 1."""
+    data = dataset()
+    votes = [[5, 0, 0] if gold == 0 else [1, 4, 0] for gold in data.splits["test"]["gold"].to_pylist()]
+    test = data.splits["test"].append_column(VOTES, pa.array(votes, VOTES.type))
+    study_dir = write_study(tmp_path, RUNS, replace(data, splits={**data.splits, "test": test}))
+    write_baselines(study_dir, [baseline(HYPOTHESIS_ONLY, "minilm", data, range(12))])
+    html = write_report(study_dir).read_text(encoding="utf-8")
+    table = html[html.index("Where the test split is easy") :].split("</table>")[0]
+    first = table.split("<tr")[3]
+    assert "LoRA r8" in first
+    assert re.findall(r"([\d.]+)\u202f%", first)[:2] == ["100.0", "50.0"], "right in 6 of the 12 hard examples"
+    assert all(text in table for text in ("Hypothesis alone", "n = 12", "5 of 5", "JS"))
+    failed = page(tmp_path / "failed", [Run("full", status="failed")])
+    assert "Where the test split is easy" not in failed
 
 
 def test_a_folder_that_is_no_study(tmp_path):

@@ -100,6 +100,23 @@ def test_mistakes_are_searched_filtered_and_saved(page):
     assert saved[1][1].startswith(NASTY)
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@"])
+def test_no_saved_text_is_a_formula(browser, tmp_path, start):
+    data = dataset(text=f"{start}1+1", labels=(f"{start}yes", "no", "maybe"))
+    page = browser.new_page()
+    page.goto(write_report(write_study(tmp_path, RUNS[:2], data)).as_uri())
+    for holder, text, number in (("#sure-mistakes", 1, -2), ("#label-balance", 0, 1)):
+        part = page.locator(holder)
+        part.scroll_into_view_if_needed()
+        with page.expect_download() as download:
+            part.get_by_role("button", name="CSV").click()
+        with open(download.value.path(), encoding="utf-8", newline="") as file:
+            saved = list(csv.reader(file))
+        assert saved[1][text].startswith(f"'{start}")
+        assert float(saved[1][number]) > 0
+    page.close()
+
+
 def test_the_strategy_chooser(page):
     summary, [first, second] = page.locator(".flips .reading"), page.locator(".flips select").all()
     assert summary.text_content().startswith("19 examples are right only in LoRA <b>r8 · seed 0, 0 only in head-only")
@@ -125,4 +142,7 @@ def test_dark_plots_have_light_ink(browser, address):
     page.goto(address)
     page.locator("#trade-off").scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('#trade-off .canvas')._fullLayout?.font.color === '#e4e7eb'")
+    page.locator("#confusion").scroll_into_view_if_needed()
+    cell = page.locator("#confusion .heatmap-label text").first
+    playwright.expect(cell).to_have_css("fill", "rgb(228, 231, 235)")
     page.close()

@@ -91,6 +91,7 @@ def test_seeds_come_outermost_and_the_prefix_first(study, tmp_path):
     run(study, tmp_path / "out", watch=lambda row: (notes if row["kind"] == "note" else rows).append(row))
     order = [row["run_id"] for row in rows if row["kind"] == "finished"]
     assert [run_id.split("--")[2] for run_id in order] == ["s0"] * 3 + ["s1"] * 3
+    notes = [row for row in notes if row["message"].startswith("frozen prefix")]
     assert len(notes) == 1, "one pass serves head-only and partial, both seeds"
     assert "depth 2, 3" in notes[0]["message"]
     finished = {row["strategy"]: row for row in rows if row["kind"] == "finished"}
@@ -289,7 +290,7 @@ def test_runs_side_by_side_start_after_their_prefix_and_give_the_same(study, tmp
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     watched = []
     strategies = "strategies=[head-only, {partial: {layers: 1}}, full]"
-    together = run_study(study, tmp_path / "a", [strategies, "seeds=[0]"], workers=3, watch=watched.append)
+    together = run_study(study, tmp_path / "a", [strategies, "seeds=[0]", "baselines=false"], workers=3, watch=watched.append)
     order = [(row["kind"], row.get("job") or row.get("run_id")) for row in watched]
     prefix, head, partial, full = ("prefix of", "--head-only--", "--partial-1--", "--full--")
     started = [name for kind, name in order if kind == "started"]

@@ -65,7 +65,8 @@ def run(
     loaded = load_study(study, overrides or [])
     with Watcher(console) as watch:
         result = run_study(loaded, out or Path(loaded.name), workers=workers, watch=watch)
-    show_leaderboard(console, result.rows, read_json(StudyDir(result.path).resolved)["notes"])
+    notes = read_json(StudyDir(result.path).resolved)["notes"]
+    show_leaderboard(console, result.rows, notes, result.baselines)
     for sentence in result.comparison["verdict"]:
         console.print(sentence, highlight=False)
     console.print(f"Report: {result.report}", highlight=False, soft_wrap=True)
@@ -76,7 +77,7 @@ def run(
 @app.command()
 def plan(study: StudyArgument, overrides: Overrides = None) -> None:
     """Show the runs of a study and what they will take, or what is wrong with it; trains nothing."""
-    from unfreeze.datasets import load_dataset
+    from unfreeze.datasets import load_dataset, load_evaluation_sets
     from unfreeze.display import show_plan
     from unfreeze.grid.estimate import estimate_all
     from unfreeze.grid.plan import expand, shapes, share
@@ -87,6 +88,7 @@ def plan(study: StudyArgument, overrides: Overrides = None) -> None:
 
     loaded = load_study(study, overrides or [])
     dataset = load_dataset(loaded.data)
+    load_evaluation_sets(loaded, dataset)
     spaces = find_spaces(loaded)
     runs = expand(provisional(loaded, spaces), dataset)
     everything = [*runs, *(space.trial(loaded, dataset, choice) for space in spaces for choice in space.grid)]
@@ -144,12 +146,15 @@ class Projection(StrEnum):
 def report(
     path: DirArgument,
     projection: Annotated[Projection, typer.Option(help="Of the map of mistakes; umap is an extra.")] = Projection.PCA,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write every figure there, as PNG and SVG.")
+    ] = None,
 ) -> None:
     """Compare the runs that are there and write the report again; trains nothing."""
     from unfreeze.grid.runner import conclude
     from unfreeze.studydir import StudyDir
 
-    result = conclude(StudyDir.existing(path), projection.value)
+    result = conclude(StudyDir.existing(path), projection.value, figures)
     console.print(f"Report: {result.report}", highlight=False, soft_wrap=True)
 
 

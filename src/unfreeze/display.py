@@ -34,8 +34,10 @@ def trial_name(trial: Row) -> str:
     return f"{slug(trial['encoder'])} {trial['strategy']}, {told(trial['choice'])}"
 
 
-def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """One line for each strategy of each encoder, best first, means over seeds; then runs that have no place in it."""
+def show_leaderboard(
+    console: Console, rows: Sequence[Row], notes: Sequence[str], baselines: Sequence[Row] = ()
+) -> None:
+    """One line for each strategy of each encoder, best first, means over seeds; then what has no place in it."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row["status"] == "finished":
@@ -73,6 +75,10 @@ def show_leaderboard(console: Console, rows: Sequence[Row], notes: Sequence[str]
     if any(tuning.values()):
         spent = seconds(sum(filter(None, tuning.values())))
         console.print(f"Tuning, before these runs and not in their times: {spent}.", highlight=False)
+    for row in baselines:
+        on = f" of {slug(row['encoder'])}" if row["encoder"] else ""
+        outcome = row["failure"]["message"] if row["failure"] else percent(row["metrics"]["test"]["accuracy"])
+        console.print(f"Baseline {row['name']}{on}: {outcome}", highlight=False)
     for row in rows:
         if row["status"] != "finished":
             why = row["failure"]["message"] if row["failure"] else "not run yet"

@@ -6,6 +6,7 @@ UnfreezeError            exit code 2: the user can mend it
 ├── EncoderError         the encoder is unknown, unreachable or of a family that is not supported
 ├── StudyDirError        the output folder belongs to another study, is in use, or is not a study
 ├── MissingExtra         an optional package is needed
+├── PictureError         figures cannot be drawn as files: no Chromium, or one that does not start
 └── RunError             exit code 1: a run failed while it was training
     └── Diverged         its loss stopped being a finite number
 """
@@ -47,6 +48,10 @@ class MissingExtra(UnfreezeError):
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f"{purpose} needs an optional package: pip install 'unfreeze[{extra}]'")
+
+
+class PictureError(UnfreezeError):
+    """Figures cannot be drawn as files: there is no Chromium, or it does not start."""
 
 
 class RunError(UnfreezeError):

@@ -25,6 +25,9 @@ EXAMPLES = pa.schema(
     ]
 )
 
+# A further column where annotators' labels are known: how many gave each of Dataset.labels, null where none did.
+VOTES = pa.field("votes", pa.list_(pa.int32()))
+
 # One row of the source that could not be used: the file (or hub split) it stood in, its 1-based row, and why.
 DROPPED = pa.schema([("source", pa.string()), ("row", pa.int64()), ("reason", pa.string())])
 
@@ -57,7 +60,8 @@ class Dataset:
     Attributes:
         name: what tables call it, e.g. ``"snli"``.
         labels: class names; ``gold`` indexes them.
-        splits: ``train``, ``validation`` and ``test``, each a table with schema :data:`EXAMPLES`.
+        splits: ``train``, ``validation`` and ``test``, each a table with schema :data:`EXAMPLES` and,
+            where annotators' labels are known, the column :data:`VOTES`.
         dropped: rows that could not be used, schema :data:`DROPPED`.
         notes: sentences every table must repeat (e.g. that the development split serves as test).
     """
@@ -82,6 +86,32 @@ class Dataset:
             for column in ("guid", "premise", "hypothesis", "gold"):
                 # Python's own values, so that chunking and Arrow's buffer layout do not matter.
                 digest.update(repr(self.splits[split][column].to_pylist()).encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Labelled examples that a study's runs answer besides its own splits.
+
+    Attributes:
+        labels: its class names; ``gold`` indexes them.
+        merged: for each label the indices of the study's labels that it is made of.
+        examples: schema :data:`EXAMPLES`.
+        dropped: rows that could not be used, schema :data:`DROPPED`.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    merged: tuple[tuple[int, ...], ...]
+    examples: pa.Table
+    dropped: pa.Table = field(default_factory=DROPPED.empty_table)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of the sha256 of labels, texts and gold, in order."""
+        digest = hashlib.sha256(repr((self.labels, self.merged)).encode())
+        for column in ("guid", "premise", "hypothesis", "gold"):
+            digest.update(repr(self.examples[column].to_pylist()).encode())
         return digest.hexdigest()[:16]
 
 

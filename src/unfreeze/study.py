@@ -109,6 +109,24 @@ class DataSpec(Section):
     seed: int = 0
 
 
+# YAML reads the label 0 as a number.
+Label = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+
+
+class EvaluateOn(Section):
+    """A further labelled set that every run answers after training: of a source with splits, its test split.
+
+    ``labels`` maps the set's labels to the study's, or to several that it merges, as in
+    ``{non-entailment: [neutral, contradiction]}``; left out, both have the same names.
+    """
+
+    dataset: str = "files"
+    path: str | dict[Literal["train", "validation", "test"], str] | None = None
+    config: str | None = None
+    columns: Columns = Columns()
+    labels: dict[Label, Label | tuple[Label, ...]] | None = None
+
+
 class Published(Section):
     """Figures somebody else published for this combination; shown beside ours, never part of a run."""
 
@@ -151,6 +169,8 @@ class Study(Section):
     Attributes:
         tuning: the budget of what is left to validation (``learning_rate: tune``).
         equivalence: a difference in test accuracy smaller than this share does not matter.
+        baselines: also show what the majority class, frozen embeddings and the hypothesis alone reach.
+        evaluate_on: further labelled sets by name; a new one trains nothing again.
     """
 
     name: str = Field("study", pattern=r"^[A-Za-z0-9][\w.-]*$")
@@ -162,6 +182,8 @@ class Study(Section):
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     equivalence: float = Field(EQUIVALENCE, ge=0, lt=1)
+    baselines: bool = True
+    evaluate_on: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")], EvaluateOn] = Field(default_factory=dict)
     mute: tuple[Annotated[str, Field(pattern=r"^UNF\d{3}$")], ...] = ()
 
 

@@ -17,7 +17,7 @@ import pyarrow.feather
 from filelock import FileLock, Timeout
 
 from unfreeze.errors import StudyDirError
-from unfreeze.records import DROPPED, SPLITS, Dataset
+from unfreeze.records import DROPPED, SPLITS, Dataset, EvaluationSet
 
 
 @contextmanager
@@ -118,13 +118,17 @@ class RunDir:
         return self.path / "result.json"
 
     def predictions(self, split: str) -> Path:
-        """A :data:`~unfreeze.records.PREDICTIONS` table."""
+        """A :data:`~unfreeze.records.PREDICTIONS` table of a split or a further set."""
         return self.path / "predictions" / f"{split}.arrow"
 
     @property
     def mistakes(self) -> Path:
         """What :func:`~unfreeze.records.mistakes_table` made of its test mistakes."""
         return self.path / "predictions" / "mistakes.arrow"
+
+    def evaluation(self, name: str) -> Path:
+        """How the run does on a further set; written after its predictions."""
+        return self.path / "evaluate_on" / f"{name}.json"
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,11 @@ class StudyDir:
         return self.path / "results.csv"
 
     @property
+    def baselines_json(self) -> Path:
+        """One object for each baseline, in the order in which tables show them."""
+        return self.path / "baselines.json"
+
+    @property
     def comparison(self) -> Path:
         """Pairwise tests, intervals, ranking and verdict."""
         return self.path / "comparison.json"
@@ -191,6 +200,11 @@ class StudyDir:
     def readme(self) -> Path:
         """The report's story as Markdown, which a repository host renders."""
         return self.path / "README.md"
+
+    @property
+    def figures(self) -> Path:
+        """Pictures that the README shows."""
+        return self.path / "figures"
 
     @property
     def explore(self) -> Path:
@@ -213,6 +227,10 @@ class StudyDir:
     def trial(self, run_id: str) -> RunDir:
         """The folder of one trial: a run's, without anything of the test split."""
         return RunDir(self.path / "tuning" / run_id)
+
+    def baseline(self, baseline_id: str) -> RunDir:
+        """The folder of one baseline: a run's, without a spec, a history or a checkpoint."""
+        return RunDir(self.path / "baselines" / baseline_id)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -238,13 +256,8 @@ class StudyDir:
             write_table(self.path / "data" / f"{split}.arrow", dataset.splits[split])
         with atomic_path(self.path / "data" / "dropped.csv") as temporary:
             pyarrow.csv.write_csv(dataset.dropped, str(temporary))
-        about = {
-            "name": dataset.name,
-            "labels": dataset.labels,
-            "notes": dataset.notes,
-            "fingerprint": dataset.fingerprint,
-        }
-        write_json(self._dataset, about)
+        about = {"name": dataset.name, "labels": dataset.labels, "notes": dataset.notes}
+        write_json(self._dataset, about | {"fingerprint": dataset.fingerprint})
 
     def read_dataset(self) -> Dataset:
         """The split data that :meth:`write_dataset` kept.
@@ -257,6 +270,26 @@ class StudyDir:
         convert = pyarrow.csv.ConvertOptions(column_types=DROPPED)
         dropped = pyarrow.csv.read_csv(str(self.path / "data" / "dropped.csv"), convert_options=convert)
         return Dataset(about["name"], tuple(about["labels"]), splits, dropped, tuple(about["notes"]))
+
+    def write_evaluation_set(self, found: EvaluationSet) -> None:
+        """Keep a further set: every run and the report read this copy."""
+        about = {"labels": found.labels, "merged": found.merged}
+        table = found.examples.replace_schema_metadata({"about": json.dumps(about)})
+        write_table(self._evaluation_set(found.name), table)
+
+    def read_evaluation_set(self, name: str) -> EvaluationSet:
+        """A set that :meth:`write_evaluation_set` kept.
+
+        Raises:
+            StudyDirError: it is missing or damaged.
+        """
+        table = read_table(self._evaluation_set(name))
+        about = json.loads(table.schema.metadata[b"about"])
+        merged = tuple(tuple(indices) for indices in about["merged"])
+        return EvaluationSet(name, tuple(about["labels"]), merged, table.replace_schema_metadata())
+
+    def _evaluation_set(self, name: str) -> Path:
+        return self.path / "data" / "evaluate_on" / f"{name}.arrow"
 
     def data_fingerprint(self) -> str | None:
         """Fingerprint of the data kept here, or None where there are none yet."""

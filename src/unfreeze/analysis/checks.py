@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from unfreeze.analysis.baselines import HYPOTHESIS_ONLY
+from unfreeze.analysis.compare import learned
 
 Row = dict[str, Any]
 
@@ -15,6 +20,11 @@ LOSS_MARGIN = 0.02  # of ln K: a loss this close has told the classes apart no b
 LEAK = 0.01  # of test: fewer examples than this change no accuracy that the page shows
 
 TRUNCATED = 0.01  # of a split
+HALF_WAY = 0.5  # from the most frequent class to the best strategy: more than that needs no premise
+NEAR_BEST = 0.05  # of accuracy
+
+RATES = 3  # of two rates one always is the best, and at an end
+RATE = re.compile(r"learning_rate [^,)]+")  # in the names of entries that differ in it
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Evidence:
         train_groups: shape (train examples,).
         test_groups: shape (test examples,).
         truncated_share: of the split with most truncated examples; None where tokens were not counted.
+        baselines: rows of ``baselines.json``.
+        searches: of ``tuning.json``.
     """
 
     results: Sequence[Row]
@@ -44,6 +56,8 @@ class Evidence:
     train_groups: np.ndarray
     test_groups: np.ndarray
     truncated_share: float | None = None
+    baselines: Sequence[Row] = ()
+    searches: Sequence[Row] = ()
 
     @property
     def finished(self) -> list[Row]:
@@ -64,6 +78,48 @@ def uniform_loss(evidence: Evidence) -> str | None:
     losses = [(_name(row), row["metrics"]["test"]["loss"]) for row in evidence.finished]
     runs = [name for name, loss in losses if abs(loss - uniform) < LOSS_MARGIN * uniform]
     return f"Test loss is about ln {evidence.labels} = {uniform:.3f}, a uniform guess: {_some(runs)}." if runs else None
+
+
+def rate_at_edge(evidence: Evidence) -> str | None:
+    """UNF003: the best learning rate of a strategy, by validation, is the lowest or the highest of those tried."""
+    tried: dict[tuple[str, str], dict[float, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in evidence.results:
+        name, found = RATE.subn("learning_rate …", row["strategy"])
+        if found and row["status"] != "pending":
+            name = name.removesuffix(" (learning_rate …)")
+            tried[name, row["encoder"]][row["recipe"]["learning_rate"]].append(row)
+    tuned = _tuned_ends(evidence.searches)
+    edges = [f"{name} ({end})" for name, key, end in tuned if key == "learning_rate"]
+    for (name, encoder), by_rate in tried.items():
+        # A rate whose runs failed was tried too: where the next higher one diverges, the best is no end.
+        scores = {rate: _validation_accuracy(rows) for rate, rows in by_rate.items()}
+        best = max(scores, key=scores.__getitem__)
+        if len(scores) >= RATES and scores[best] > -math.inf and best in (min(scores), max(scores)):
+            end = "lowest" if best == min(scores) else "highest"
+            edges.append(f"{name} on {encoder} ({best:g}, the {end} of {len(scores)})")
+    others = [f"{name} ({key} {end})" for name, key, end in tuned if key != "learning_rate"]
+    sentences = []
+    if edges:
+        beyond = "The best learning rate is an end of those tried, so a better one may lie beyond"
+        sentences.append(f"{beyond}: {_some(edges)}.")
+    if others:
+        sentences.append(f"Tuning chose an end of the values that were named: {_some(others)}.")
+    return " ".join(sentences) or None
+
+
+def _tuned_ends(searches: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """Strategy, key and end, as in ``8, the highest of 3``, of each number that tuning chose at an end of its range."""
+    return [
+        (f"{row['strategy']} on {row['encoder']}", at["key"], f"{at['value']:g}, the {at['end']} of {at['tried']}")
+        for row in searches
+        for at in row["at_edge"]
+    ]
+
+
+def _validation_accuracy(rows: Sequence[Row]) -> float:
+    """The mean over finished runs; the lowest of all numbers where none finished."""
+    scores = [row["metrics"]["validation"]["accuracy"] for row in rows if row["status"] == "finished"]
+    return sum(scores) / len(scores) if scores else -math.inf
 
 
 def still_improving(evidence: Evidence) -> str | None:
@@ -110,6 +166,27 @@ def one_seed(evidence: Evidence) -> str | None:
     return f"One seed only, so the luck of training is not accounted for: {_some(names)}." if names else None
 
 
+def hypothesis_only(evidence: Evidence) -> str | None:
+    """UNF009: the hypothesis alone comes close to the best strategy."""
+    comparison = evidence.comparison
+    found = [row for row in evidence.baselines if row["name"] == HYPOTHESIS_ONLY and row["status"] == "finished"]
+    if not found or not comparison["ranking"]:
+        return None
+    row = max(found, key=lambda row: row["metrics"]["test"]["accuracy"])
+    test, best = row["metrics"]["test"], comparison["strategies"][comparison["ranking"][0]]["accuracy"]["mean"]
+    rows, majority = comparison["test"]["rows"], comparison["test"]["majority_share"]
+    way = (test["accuracy"] - majority) / (best - majority)
+    close = way > HALF_WAY or best - test["accuracy"] <= NEAR_BEST
+    # Where one class is nearly all there is, everything is close to the best; only what has learned something counts.
+    if not close or not learned(np.arange(rows) >= test["mistakes"], majority):
+        return None
+    return (
+        f"The hypothesis alone reaches {100 * test['accuracy']:.1f} % (frozen embeddings of {row['encoder']}), "
+        f"{100 * way:.0f} % of the way from the most frequent class to the best strategy: much of the accuracy here "
+        "may come from how hypotheses are worded, not from what follows from a premise."
+    )
+
+
 def different_machines(evidence: Evidence) -> str | None:
     """UNF010: runs whose cost is compared were measured on different devices, threads or precisions."""
     differing = [
@@ -123,11 +200,13 @@ def different_machines(evidence: Evidence) -> str | None:
 CHECKS: tuple[Callable[[Evidence], str | None], ...] = (
     near_chance,
     uniform_loss,
+    rate_at_edge,
     still_improving,
     premise_leakage,
     truncation,
     within_noise,
     one_seed,
+    hypothesis_only,
     different_machines,
 )
 

@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from unfreeze.records import SPLITS, Dataset
 
-QUANTILES = {"min": 0, "median": 0.5, "p95": 0.95, "p99": 0.99, "max": 1}
+QUANTILES = {"min": 0, "p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "max": 1}
+BINS = 40  # of the histogram of tokens, about
+TOP = 0.995  # quantile of the longest split from which one last bin holds all: few long texts would flatten the rest
 SAMPLES = 3  # examples shown of each class
 LISTED = 10  # dropped rows shown of each reason
 
@@ -27,8 +29,9 @@ def explore(
         max_length: tokens above which an example is truncated; its share is then told.
 
     Returns:
-        ``name``, ``labels``, ``is_pair``, ``notes``; by split ``sizes``, ``label_counts``, ``lengths``; ``samples`` by
-        label; ``duplicates``, ``overlap`` with train, and ``dropped``.
+        ``name``, ``labels``, ``is_pair``, ``notes``; by split ``sizes``, ``label_counts``, ``lengths`` and ``tokens``;
+        ``samples`` by label; ``duplicates``, ``overlap`` with train, and ``dropped``. The ``histogram`` of a split's
+        tokens has ``edges``, the same in every split, and ``counts``, one fewer; the last bin has no upper end.
     """
     splits = {split: dataset.splits[split] for split in SPLITS}
     return {
@@ -40,7 +43,7 @@ def explore(
         "label_counts": {split: _label_counts(table, dataset.labels) for split, table in splits.items()},
         "samples": {label: _sample(splits["train"], gold) for gold, label in enumerate(dataset.labels)},
         "lengths": {split: _text_lengths(table, dataset.is_pair) for split, table in splits.items()},
-        "tokens": {split: _token_lengths(lengths, max_length) for split, lengths in (token_lengths or {}).items()},
+        "tokens": _token_lengths(token_lengths or {}, max_length),
         "duplicates": _duplicates(splits),
         "overlap": {split: _overlap(splits["train"], splits[split]) for split in SPLITS[1:]},
         "dropped": _dropped(dataset.dropped),
@@ -71,10 +74,17 @@ def _text_lengths(table: pa.Table, is_pair: bool) -> dict[str, dict[str, dict[st
     }
 
 
-def _token_lengths(lengths: np.ndarray, max_length: int | None) -> dict[str, float]:
-    if max_length is None:
-        return _quantiles(lengths)
-    return _quantiles(lengths) | {"max_length": max_length, "truncated_share": float((lengths > max_length).mean())}
+def _token_lengths(by_split: Mapping[str, np.ndarray], max_length: int | None) -> dict[str, dict[str, Any]]:
+    top = max((int(np.quantile(lengths, TOP)) for lengths in by_split.values()), default=0)
+    edges = np.arange(0, top + 2, max(1, round(top / BINS)))
+    found: dict[str, dict[str, Any]] = {}
+    for split, lengths in by_split.items():
+        counts = np.histogram(np.minimum(lengths, edges[-1]), edges)[0]
+        found[split] = {**_quantiles(lengths), "histogram": {"edges": edges.tolist(), "counts": counts.tolist()}}
+        if max_length is not None:
+            share = float((lengths > max_length).mean())
+            found[split] |= {"max_length": max_length, "truncated_share": share}
+    return found
 
 
 def _quantiles(lengths: np.ndarray) -> dict[str, float]:

@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,13 +60,14 @@ def read_path(path: Path) -> Rows:
     return read_content(str(path), content)
 
 
-def read_content(name: str, content: bytes, columns: Sequence[str] | None = None) -> Rows:
+def read_content(name: str, content: bytes, columns: Sequence[str] | None = None, lists: Collection[str] = ()) -> Rows:
     """Read a file's content by the ending of its name; ``.gz`` is unpacked first.
 
     Args:
         name: what messages call the file; its ending says the format.
         content: the whole file.
         columns: the only ones of a JSONL file to keep; None keeps all.
+        lists: columns of a JSONL file that hold lists of words, which become one text with spaces between them.
 
     Raises:
         DataError: the file as a whole cannot be read.
@@ -88,7 +89,7 @@ def read_content(name: str, content: bytes, columns: Sequence[str] | None = None
         raise DataError(f"{name}: is UTF-16 text; save it as UTF-8")
     content, damaged = _utf8(content)
     if ending == ".jsonl":
-        rows = _read_jsonl(name, content, columns)
+        rows = _read_jsonl(name, content, columns, lists)
     elif ending == ".csv":
         rows = _read_delimited(name, content, ",", quoted=True)
     elif ending == ".tsv":
@@ -168,7 +169,7 @@ def _refuse_twins(name: str, columns: Sequence[str]) -> None:
         raise DataError(f"{name}: more than one column is called '{twins[0]}'; rename all but one")
 
 
-def _read_jsonl(name: str, content: bytes, columns: Sequence[str] | None) -> Rows:
+def _read_jsonl(name: str, content: bytes, columns: Sequence[str] | None, lists: Collection[str]) -> Rows:
     records, number, faults = [], [], []
     for row, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
@@ -179,6 +180,9 @@ def _read_jsonl(name: str, content: bytes, columns: Sequence[str] | None) -> Row
                 raise ValueError("not an object")
             if columns is not None:
                 record = {column: record[column] for column in columns if column in record}
+            for column in lists:
+                if isinstance(record.get(column), list):
+                    record[column] = " ".join(filter(None, map(_text, record[column])))
             records.append({column: _text(value) for column, value in record.items()})
             number.append(row)
         except json.JSONDecodeError as error:

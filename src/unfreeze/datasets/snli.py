@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from unfreeze.datasets.readers import read_content
+from unfreeze.datasets.readers import Rows, read_content
 from unfreeze.datasets.source import Chosen, Source, raw_table
 from unfreeze.errors import DataError
 from unfreeze.study import DataSpec
 
 LABELS = ("entailment", "neutral", "contradiction")
-COLUMNS = Chosen(premise="sentence1", hypothesis="sentence2", label="gold_label", guid="pairID", no_label="-")
+COLUMNS = Chosen(
+    premise="sentence1",
+    hypothesis="sentence2",
+    label="gold_label",
+    guid="pairID",
+    votes="annotator_labels",
+    no_label="-",
+)
+VOTES = ("label1", "label2", "label3", "label4", "label5")  # the same, in a .txt
 STEMS = {"train": "snli_1.0_train", "validation": "snli_1.0_dev", "test": "snli_1.0_test"}
 GET_IT = "snli_1.0.zip is at https://nlp.stanford.edu/projects/snli, or use {dataset: hub, path: stanfordnlp/snli}"
 
@@ -29,10 +39,18 @@ def read(spec: DataSpec) -> Source:
         raise DataError(f"snli: data.path names the folder or zip that holds SNLI; {GET_IT}")
     splits, dropped = {}, []
     for split, (name, content) in _contents(Path(spec.path)).items():
-        rows = read_content(name, content, tuple(COLUMNS.columns().values()))
+        rows = _with_votes(read_content(name, content, tuple(COLUMNS.columns().values()), (COLUMNS.votes or "",)))
         splits[split], out = raw_table(name, rows, COLUMNS, LABELS)
         dropped.append(out)
     return Source("snli", splits, LABELS, pa.concat_tables(dropped))
+
+
+def _with_votes(rows: Rows) -> Rows:
+    """Put the annotators' labels of a ``.txt`` into one column, as in a ``.jsonl``."""
+    if not set(VOTES) <= set(rows.table.column_names):
+        return rows
+    votes = pc.binary_join_element_wise(*(rows.table[column] for column in VOTES), " ", null_handling="skip")
+    return replace(rows, table=rows.table.append_column("annotator_labels", votes))
 
 
 def _contents(path: Path) -> dict[str, tuple[str, bytes]]:

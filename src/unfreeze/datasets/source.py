@@ -13,7 +13,8 @@ from unfreeze.errors import DataError, nearest
 from unfreeze.records import DROPPED
 
 # A row as it was read: text, the name of its label, and where it stood. `guid` is null where the source has no ids,
-# `hypothesis` in a single-text task, `group` where the premise stands for it.
+# `hypothesis` in a single-text task, `group` where the premise stands for it. `votes` are the labels that annotators
+# gave, separated by spaces; null where the source does not say.
 RAW = pa.schema(
     [
         ("guid", pa.string()),
@@ -23,6 +24,7 @@ RAW = pa.schema(
         ("group", pa.string()),
         ("source", pa.string()),
         ("row", pa.int64()),
+        ("votes", pa.string()),
     ]
 )
 
@@ -55,6 +57,7 @@ class Chosen:
     label: str
     group: str | None = None
     guid: str | None = None
+    votes: str | None = None
     no_label: str | None = None
 
     def columns(self) -> dict[str, str]:
@@ -77,7 +80,7 @@ def raw_table(
     """
     columns = chosen.columns()
     for role, column in columns.items():
-        if column not in rows.table.column_names and role != "guid":
+        if column not in rows.table.column_names and role not in ("guid", "votes"):
             raise DataError(f"{name}: {no_column(role, column, rows.table.column_names)}")
     size = len(rows.table)
     values = {role: rows.table[column] for role, column in columns.items() if column in rows.table.column_names}

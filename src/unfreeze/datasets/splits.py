@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from unfreeze.datasets.source import Source, take_out
 from unfreeze.errors import DataError
-from unfreeze.records import EXAMPLES, SPLITS, Dataset
+from unfreeze.records import EXAMPLES, SPLITS, VOTES, Dataset
 from unfreeze.study import DataSpec, GroupedSplit, RandomSplit, SplitSizes
 
 # The share of train that becomes validation where the source has none.
@@ -33,7 +33,7 @@ def split_source(source: Source, spec: DataSpec) -> Dataset:
     """
     kind = spec.split or ("official" if len(source.splits) > 1 else GroupedSplit(grouped=SplitSizes()))
     _labels(source.name, source.splits["train"], source.labels)  # one class, or nothing at all, cannot be cut
-    source = replace(source, splits=_identified(source.splits))
+    source = replace(source, splits=identified(source.splits))
     source = _official(source, spec.seed) if kind == "official" else _divided(source, kind, spec.seed)
     splits = dict(source.splits)
     if spec.max_train_pairs is not None and spec.max_train_pairs < len(splits["train"]):
@@ -63,8 +63,8 @@ def divide(pool: pa.Table, sizes: Sequence[float], seed: int, *, grouped: bool =
     Returns:
         One table more than ``sizes``, rows in the pool's order.
     """
-    unit, keys = _codes(_group_key(pool) if grouped else pool["guid"])
-    label, names = _codes(pool["label"])
+    unit, keys = codes(group_key(pool) if grouped else pool["guid"])
+    label, names = codes(pool["label"])
     rank = np.array([int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:8]) for key in keys], np.uint64)
     unit_size = np.bincount(unit, minlength=len(keys))
     stratum = _majority(unit, label, len(names))
@@ -137,17 +137,28 @@ def _labels(name: str, train: pa.Table, order: tuple[str, ...] | None) -> tuple[
 def _numbered(splits: Mapping[str, pa.Table], labels: tuple[str, ...]) -> dict[str, pa.Table]:
     """Tables of schema EXAMPLES: labels become indices, groups numbers that mean the same in every split."""
     tables = [splits[split] for split in SPLITS]
-    group, _ = _codes(pa.chunked_array([chunk for table in tables for chunk in _group_key(table).chunks], pa.string()))
+    group, _ = codes(pa.chunked_array([chunk for table in tables for chunk in group_key(table).chunks], pa.string()))
     starts = np.cumsum([len(table) for table in tables])[:-1]
+    voted = any(table["votes"].null_count < len(table) for table in tables)
     numbered = {}
     for split, table, numbers in zip(SPLITS, tables, np.split(group, starts), strict=True):
         gold = pc.index_in(table["label"], pa.array(labels))
         columns = [table["guid"], table["premise"], table["hypothesis"], gold, pa.array(numbers, pa.int32())]
-        numbered[split] = pa.table(columns, schema=EXAMPLES).combine_chunks()
+        examples = pa.table(columns, schema=EXAMPLES)
+        if voted:
+            examples = examples.append_column(VOTES, _votes(table["votes"], labels))
+        numbered[split] = examples.combine_chunks()
     return numbered
 
 
-def _identified(splits: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+def _votes(given: pa.ChunkedArray, labels: tuple[str, ...]) -> pa.Array:
+    """How many annotators gave each label, null where none gave any of them."""
+    words = [(text or "").split() for text in given.to_pylist()]
+    counts = [[row.count(label) for label in labels] for row in words]
+    return pa.array([row if any(row) else None for row in counts], VOTES.type)
+
+
+def identified(splits: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
     """Where the source's own ids are missing or not unique, make them of split and row, as in ``train-12``."""
     guids = pa.chunked_array([chunk for raw in splits.values() for chunk in raw["guid"].chunks], pa.string())
     if pc.count_distinct(guids, mode="only_valid").as_py() == len(guids):
@@ -158,11 +169,12 @@ def _identified(splits: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
     }
 
 
-def _group_key(raw: pa.Table) -> pa.ChunkedArray:
+def group_key(raw: pa.Table) -> pa.ChunkedArray:
+    """What examples that belong together share: the group column, where there is none the premise."""
     return pc.coalesce(raw["group"], pc.utf8_trim_whitespace(raw["premise"]))
 
 
-def _codes(values: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+def codes(values: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     """Number the distinct values by first appearance: codes of shape (rows,), and the values."""
     encoded = values.combine_chunks().dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()

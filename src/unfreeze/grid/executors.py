@@ -14,12 +14,13 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from unfreeze.errors import RunError
-from unfreeze.studydir import RunDir
+from unfreeze.errors import Diverged, RunError
+from unfreeze.studydir import RunDir, write_json
 
 Job = dict[str, Any]
 Report = Callable[[dict[str, Any]], None]
@@ -93,10 +94,17 @@ def _serve(stdin: IO[str], stdout: IO[str], waiting: list[Job], report: Report, 
             report(row)
 
 
-def note_death(run: RunDir, code: int) -> None:
+def note_killed(run: RunDir, code: int) -> None:
     """A process that the system killed could not write its own failure."""
-    from unfreeze.grid.run import write_failure
-
     if code and not run.result.is_file():
         why = "killed by the system, most likely for lack of memory" if code == -9 else f"ended with code {code}"
         write_failure(run, RunError(f"the run's process was {why}; try a smaller batch_size"), step=None)
+
+
+def write_failure(run: RunDir, error: Exception, step: int | None) -> None:
+    """Write ``failure.json``: what failed, at which step, and where in the code."""
+    status = "diverged" if isinstance(error, Diverged) else "failed"
+    message = " ".join(str(error).split()) or type(error).__name__
+    trace = "".join(traceback.format_exception(error))
+    content = {"status": status, "type": type(error).__name__, "message": message, "step": step, "traceback": trace}
+    write_json(run.failure, content)

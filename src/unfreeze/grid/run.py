@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ import numpy as np
 import torch
 
 from unfreeze.analysis.metrics import calibrated, evaluate
-from unfreeze.errors import Diverged
+from unfreeze.grid.baselines import make_baselines
 from unfreeze.grid.environment import environment
+from unfreeze.grid.evaluation import evaluate_run
+from unfreeze.grid.executors import write_failure
 from unfreeze.grid.plan import strategy_of
 from unfreeze.records import SPLITS, Dataset, dynamics_table, mistakes_table, predictions_table
 from unfreeze.strategies.anatomy import Anatomy
@@ -89,15 +90,6 @@ def run_one(study_dir: StudyDir, spec: RunSpec, setting: Setting, report: Report
     run.resume.unlink(missing_ok=True)
     if setting.trial:
         shutil.rmtree(run.checkpoint)
-
-
-def write_failure(run: RunDir, error: Exception, step: int | None) -> None:
-    """Write ``failure.json``: what failed, at which step, and where in the code."""
-    status = "diverged" if isinstance(error, Diverged) else "failed"
-    message = " ".join(str(error).split()) or type(error).__name__
-    trace = "".join(traceback.format_exception(error))
-    content = {"status": status, "type": type(error).__name__, "message": message, "step": step, "traceback": trace}
-    write_json(run.failure, content)
 
 
 def _train_and_evaluate(
@@ -290,13 +282,17 @@ def build_shared_prefix(
 
 
 def run_job(folder: str | os.PathLike[str], job: Mapping[str, Any], report: Report, *, own_process: bool) -> None:
-    """Do one job of the grid: ``{"kind": "run" | "trial" | "prefix", "spec": …, "device": …}``."""
+    """Do one job: ``{"kind": "run" | "trial" | "prefix" | "baselines" | "evaluate", "spec": …, "device": …}``."""
     study_dir, spec = StudyDir(Path(folder)), RunSpec.model_validate(job["spec"])
     if job["kind"] == "prefix":
         try:
             build_shared_prefix(study_dir, spec, tuple(job["depths"]), device=job["device"], report=report)
         except Exception as error:  # runs do without it, and one that fails for the same reason says so itself
             report({"kind": "note", "message": f"frozen prefix not kept: {error}"})
+    elif job["kind"] == "evaluate":
+        evaluate_run(study_dir, spec, job["sets"], device=job["device"], report=report)
+    elif job["kind"] == "baselines":
+        make_baselines(study_dir, spec, job["missing"], device=job["device"], report=report)
     else:
         how = (job.get("workers", 1), job["kind"] == "trial", job.get("until"))
         run_one(study_dir, spec, Setting(job["device"], own_process, *how), report)

@@ -9,17 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from unfreeze.analysis.baselines import against_baselines, baseline_cautions
 from unfreeze.analysis.clusters import Projection
 from unfreeze.analysis.compare import compare
-from unfreeze.datasets import load_dataset
+from unfreeze.datasets import load_dataset, load_evaluation_sets
 from unfreeze.datasets.explore import explore
 from unfreeze.errors import StudyDirError
+from unfreeze.grid.baselines import baseline_jobs, collect_baselines, note_death, plan_baselines
 from unfreeze.grid.environment import environment
 from unfreeze.grid.estimate import crew
-from unfreeze.grid.executors import Finish, Job, inline, local, note_death
+from unfreeze.grid.evaluation import compare_elsewhere, evaluation_jobs, evaluations
+from unfreeze.grid.executors import Finish, Job, inline, local, note_killed
 from unfreeze.grid.plan import PlannedRun, expand, jobs_of, shapes
 from unfreeze.grid.tuning import Tuner, tuning_seconds
-from unfreeze.records import Dataset
+from unfreeze.records import Dataset, EvaluationSet
 from unfreeze.report import write_report
 from unfreeze.study import Study, dump_study, load_study
 from unfreeze.studydir import StudyDir, read_json, read_table, write_json, write_text
@@ -35,12 +40,14 @@ class StudyResult:
     Attributes:
         path: the study's folder.
         rows: ``results.json``: one row a run, in grid order.
+        baselines: ``baselines.json``: one row for each that was tried.
         comparison: ``comparison.json``.
         report: path of the page.
     """
 
     path: Path
     rows: list[Row]
+    baselines: list[Row]
     comparison: dict[str, Any]
     report: Path
 
@@ -73,6 +80,7 @@ def run_study(
     check_folder(study_dir, study)
     dataset = load_dataset(study.data)
     check_data(study_dir, study, dataset)
+    sets = load_evaluation_sets(study, dataset)
     tuner = Tuner(study_dir, study, dataset, watch)
     shapes([*tuner.candidates, *tuner.stand_ins])  # every fault is found before anything is spent
 
@@ -87,22 +95,31 @@ def run_study(
 
     with study_dir.lock():
         if tuner.open:
-            _write_inputs(study_dir, study, dataset, expand(tuner.settled(), dataset))
+            _write_inputs(study_dir, study, dataset, sets, expand(tuner.settled(), dataset))
             launch(tuner.candidates, tuner.start(), tuner.finish)
         runs = expand(tuner.settled(), dataset)
         known = shapes(runs)
         tuner.name(runs)
-        _write_inputs(study_dir, study, dataset, runs)
+        _write_inputs(study_dir, study, dataset, sets, runs)
         pending = [run for run in runs if not study_dir.run(run.run_id).result.is_file()]
         watch({"kind": "grid", "runs": [run.as_json() for run in runs], "pending": [run.run_id for run in pending]})
 
         def finish(job: Row, code: int) -> None:
             if job["kind"] == "run":
-                note_death(study_dir.run(job["id"]), code)
+                note_killed(study_dir.run(job["id"]), code)
                 row = next(row for row in collect(study_dir) if row["run_id"] == job["id"])
                 watch({"kind": "finished", **row})
+            elif job["kind"] == "baselines":
+                note_death(study_dir, job, code)
+            elif job["kind"] == "evaluate" and code:
+                watch({"kind": "note", "message": f"a process ended with code {code} as it answered further sets"})
 
-        launch(runs, jobs_of(study, pending, known), finish)
+        jobs = [
+            *baseline_jobs(study, study_dir, runs),
+            *jobs_of(study, pending, known),
+            *evaluation_jobs(study, study_dir, runs, sets),
+        ]
+        launch(runs, jobs, finish)
         return conclude(study_dir)
 
 
@@ -127,7 +144,9 @@ def check_data(study_dir: StudyDir, study: Study, dataset: Dataset) -> None:
         )
 
 
-def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Sequence[PlannedRun]) -> None:
+def _write_inputs(
+    study_dir: StudyDir, study: Study, dataset: Dataset, sets: Sequence[EvaluationSet], runs: Sequence[PlannedRun]
+) -> None:
     from unfreeze.grid.run import tokens_of
     from unfreeze.training.encoder import encoder_note
 
@@ -143,6 +162,8 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
         },
         "encoders": {encoder: {"note": notes.get(encoder)} for encoder in study.encoders},
         "runs": [run.as_json() for run in runs],
+        "baselines": plan_baselines(study, runs),
+        "evaluate_on": {found.name: _about(found) for found in sets},
         "environment": environment(),
     }
     # First of all: it marks the folder as this study's, so that a start that is interrupted can be made again.
@@ -150,10 +171,17 @@ def _write_inputs(study_dir: StudyDir, study: Study, dataset: Dataset, runs: Seq
     write_text(study_dir.study_yaml, dump_study(study))
     if study_dir.data_fingerprint() != dataset.fingerprint:
         study_dir.write_dataset(dataset)
+    for further in sets:
+        study_dir.write_evaluation_set(further)
     tokens = tokens_of(study_dir, dataset, study.encoders[0], study.data.max_length)
     lengths = {split: rows.full_lengths for split, rows in tokens.items()}
     found = explore(dataset, lengths, study.data.max_length)
     write_json(study_dir.explore, found | {"tokenizer": study.encoders[0]})
+
+
+def _about(found: EvaluationSet) -> Row:
+    sizes = {"examples": len(found.examples), "dropped": len(found.dropped)}
+    return {"fingerprint": found.fingerprint, "labels": found.labels, **sizes}
 
 
 def collect(study_dir: StudyDir) -> list[Row]:
@@ -170,6 +198,8 @@ def collect(study_dir: StudyDir) -> list[Row]:
             result = read_json(run.result)
             row |= {key: value for key, value in result.items() if key not in ("encoder", "strategy")}
             row["cost"] |= {"tuning_seconds": tuned.get((row["encoder"], row["strategy"]))}
+            if sets := resolved.get("evaluate_on"):
+                row["metrics"] |= {"evaluate_on": evaluations(run, sets)}
         elif run.failure.is_file():
             failure = read_json(run.failure)
             row |= {"status": failure["status"], "failure": {key: failure[key] for key in ("type", "message", "step")}}
@@ -179,8 +209,14 @@ def collect(study_dir: StudyDir) -> list[Row]:
     return rows
 
 
-def conclude(study_dir: StudyDir, projection: Projection = "pca") -> StudyResult:
-    """Compare the runs that are there and write results, comparison and report; trains nothing."""
+def conclude(study_dir: StudyDir, projection: Projection = "pca", figures: Path | None = None) -> StudyResult:
+    """Compare the runs that are there and write results, comparison and report; trains nothing.
+
+    Args:
+        study_dir: a study's folder.
+        projection: of the map of mistakes; see :func:`unfreeze.report.write_report`.
+        figures: a folder for every figure of the report.
+    """
     rows = collect(study_dir)
     groups = study_dir.read_dataset().splits["test"]["group"].to_numpy()
     done = [row for row in rows if row["status"] != "pending"]
@@ -188,8 +224,19 @@ def conclude(study_dir: StudyDir, projection: Projection = "pca") -> StudyResult
     comparison = compare(
         done, lambda run_id: read_table(study_dir.run(run_id).predictions("test")), groups, equivalence
     )
+    baselines = collect_baselines(study_dir)
+    comparison["baselines"] = _against(study_dir, rows, baselines, groups)
+    comparison["verdict"] += baseline_cautions(comparison["baselines"])
+    comparison["evaluate_on"] = compare_elsewhere(study_dir, rows, equivalence)
     write_json(study_dir.comparison, comparison)
-    return StudyResult(study_dir.path, rows, comparison, write_report(study_dir, projection))
+    return StudyResult(study_dir.path, rows, baselines, comparison, write_report(study_dir, projection, figures))
+
+
+def _against(study_dir: StudyDir, rows: list[Row], baselines: list[Row], groups: np.ndarray) -> list[Row]:
+    finished = [row for row in rows if row["status"] == "finished"]
+    folders = {row["run_id"]: study_dir.run(row["run_id"]) for row in finished}
+    folders |= {row["baseline_id"]: study_dir.baseline(row["baseline_id"]) for row in baselines}
+    return against_baselines(finished, baselines, lambda key: read_table(folders[key].predictions("test")), groups)
 
 
 def _as_csv(rows: Sequence[Row]) -> str:

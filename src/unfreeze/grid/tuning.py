@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from unfreeze.grid.executors import Job, note_death
+from unfreeze.grid.executors import Job, note_killed
 from unfreeze.grid.halving import check_optuna
 from unfreeze.grid.plan import PlannedRun, expand, jobs_of, shapes
 from unfreeze.grid.search import EXTENSIONS, Search, Step
@@ -70,7 +70,7 @@ class Tuner:
         if job["kind"] != "trial":
             return []
         run_id = job["id"]
-        note_death(self.study_dir.trial(run_id), code)
+        note_killed(self.study_dir.trial(run_id), code)
         self.running.remove(run_id)
         about = next(self._about(search, run_id) for search in self.open if run_id in search.tried)
         if about["status"] in ("failed", "diverged"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from unfreeze.analysis.baselines import HYPOTHESIS_ONLY
 from unfreeze.analysis.verdict import turned
 from unfreeze.records import Dataset
 from unfreeze.studydir import StudyDir, read_json, read_table
@@ -36,6 +37,17 @@ class Content:
     def comparison(self) -> Row:
         """What :func:`unfreeze.analysis.compare.compare` found."""
         return dict(read_json(self.study_dir.comparison))
+
+    @cached_property
+    def baselines(self) -> list[Row]:
+        """One row for each baseline that was tried; none in a folder from before there were any."""
+        return list(read_json(self.study_dir.baselines_json)) if self.study_dir.baselines_json.is_file() else []
+
+    @property
+    def hypothesis_only(self) -> Row | None:
+        """The hypothesis-only baseline that is best on validation."""
+        found = [row for row in self.baselines if row["name"] == HYPOTHESIS_ONLY and row["status"] == "finished"]
+        return max(found, key=lambda row: row["metrics"]["validation"]["accuracy"], default=None)
 
     @cached_property
     def explore(self) -> Row | None:
@@ -77,6 +89,19 @@ class Content:
         """Figures somebody else published, by run id."""
         return {run["run_id"]: run["published"] for run in self.resolved["runs"] if run.get("published")}
 
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """What a study calls each run's strategy before its options: ``lora``, ``partial`` and so on, by run id."""
+        return {run["run_id"]: run["spec"]["strategy"]["kind"] for run in self.resolved["runs"]}
+
+    @cached_property
+    def elsewhere(self) -> list[Row]:
+        """One row for each strategy with a cell for the test split and each further set; none without such sets."""
+        sets = {"test": self.comparison} | self.comparison.get("evaluate_on", {})
+        cells = {name: _cells(comparison) for name, comparison in sets.items()}
+        shown = [{**row, "cells": {name: cells[name].get(_key(row)) for name in sets}} for row in self.leaderboard]
+        return shown if len(sets) > 1 else []
+
     def history(self, run_id: str) -> list[Row]:
         """A run's lines of steps and evaluations."""
         return [
@@ -97,6 +122,10 @@ class Content:
         path = self.study_dir.run(run_id).mistakes
         return read_table(path) if path.is_file() else None
 
+    def baseline_predictions(self, baseline_id: str) -> pa.Table:
+        """A baseline's test :data:`~unfreeze.records.PREDICTIONS`."""
+        return read_table(self.study_dir.baseline(baseline_id).predictions("test"))
+
     @cached_property
     def leaderboard(self) -> list[Row]:
         """One row for each strategy: ranked ones first, then those that did not learn, then those that failed."""
@@ -112,7 +141,9 @@ class Content:
                     "rank": len(rows) + 1 if index in self.comparison["ranking"] else None,
                     "against_best": decisions.get(index),
                     "params": runs[0]["params"],
-                    "cost": {key: _mean([row["cost"][key] for row in runs]) for key in runs[0]["cost"]},
+                    "kind": self.kinds[runs[0]["run_id"]],
+                    "prefix_depth": runs[0]["environment"].get("prefix_depth"),
+                    "cost": _means([row["cost"] for row in runs]),
                     "published": next(
                         (self.published[r["run_id"]] for r in runs if r["run_id"] in self.published), None
                     ),
@@ -121,7 +152,29 @@ class Content:
         return rows
 
 
-def _mean(values: list[Any]) -> float | None:
-    """The mean of what was measured; None where nothing was."""
-    numbers = [value for value in values if isinstance(value, int | float)]
-    return sum(numbers) / len(numbers) if numbers else None
+def _means(costs: list[Row]) -> Row:
+    """The mean of what was measured of each cost; None where nothing was."""
+    means: Row = {}
+    for key in dict.fromkeys(key for cost in costs for key in cost):
+        values = [cost[key] for cost in costs if cost.get(key) is not None]
+        means[key] = sum(values) / len(values) if values else None
+    return means
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row["encoder"], row["strategy"]
+
+
+def _cells(comparison: Row) -> dict[tuple[str, str], Row]:
+    """For each encoder and strategy its accuracy and, but for the best, the difference from the best."""
+    strategies = comparison["strategies"]
+    if not strategies:
+        return {}
+    best = max(range(len(strategies)), key=lambda index: strategies[index]["accuracy"]["mean"])
+    cells = {_key(strategy): {**strategy["accuracy"], "difference": None} for strategy in strategies}
+    for pair in comparison["pairs"]:
+        if best in (pair["a"], pair["b"]):
+            sign, other = (1, pair["a"]) if pair["b"] == best else (-1, pair["b"])
+            bounds = sorted(sign * bound for bound in pair["interval"]) if pair["interval"] else None
+            cells[_key(strategies[other])] |= {"difference": sign * pair["difference"], "interval": bounds}
+    return cells

@@ -35,6 +35,11 @@ def size(value: float | None) -> str:
     return MISSING if value is None else _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
 
 
+def joules(value: float | None) -> str:
+    """``5400`` → ``5.40 kJ``."""
+    return MISSING if value is None else _scaled(value, 1000, ("J", "kJ", "MJ", "GJ"))
+
+
 def seconds(value: float | None) -> str:
     """``0.5`` → ``0.5 s``, ``75`` → ``1 min 15 s``, ``7500`` → ``2 h 5 min``."""
     if value is None:

@@ -14,7 +14,9 @@ function download(name, text) {
   URL.revokeObjectURL(link.href);
 }
 
-const csv = (rows) => rows.map((row) => row.map((cell) => `"${String(cell ?? "").replaceAll('"', '""')}"`).join(",")).join("\n");
+// Spreadsheets take a text that begins like a formula for one; an apostrophe keeps it a text (OWASP, CSV injection).
+const inert = (cell) => (typeof cell === "string" && /^[=+\-@\t\r\n]/.test(cell) ? `'${cell}` : String(cell ?? ""));
+const csv = (rows) => rows.map((row) => row.map((cell) => `"${inert(cell).replaceAll('"', '""')}"`).join(",")).join("\n");
 
 function select(label, options, change) {
   const element = make("select", { ariaLabel: label }, ...options.map((text, value) => make("option", { value }, text)));

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unfreeze.analysis.audit import accuracy_in, audit_parts, human_divergence
 from unfreeze.analysis.calibration import reliability_bins
 from unfreeze.analysis.checks import Evidence, Finding, run_checks
 from unfreeze.analysis.clusters import FEWEST, Projection, map_mistakes
@@ -18,6 +19,7 @@ from unfreeze.analysis.words import Vocabulary, count_words, read_words
 from unfreeze.report import figures
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
+from unfreeze.report.figures.compute import Written, cost_tables, lora_against_partial
 from unfreeze.report.learning_tables import label_errors, learning_times
 from unfreeze.report.tables import Table, calibration_report, class_report, flip_payload, pair_decisions, sure_mistakes
 from unfreeze.report.tuning_table import tuning_report
@@ -75,7 +77,10 @@ class Sections:
             split: np.bincount(table["gold"].to_numpy(), minlength=len(labels)) for split, table in splits.items()
         }
         balance = {split: dict(zip(labels, count.tolist(), strict=True)) for split, count in counts.items()}
-        return [figures.label_balance(balance), figures.text_lengths(splits)]
+        return [
+            figures.label_balance(balance),
+            figures.text_lengths(splits, (self.content.explore or {}).get("tokens")),
+        ]
 
     @cached_property
     def each_run(self) -> list[Figure]:
@@ -127,6 +132,25 @@ class Sections:
         """What changes between any two strategies."""
         dataset = self.content.dataset
         return flip_payload(self.one_each, self.answers, dataset.splits["test"], dataset.labels)
+
+    @cached_property
+    def audit(self) -> Row | None:
+        """Accuracy of every strategy in parts of the test split that may be easy, and its distance from annotators."""
+        splits, alone = self.content.dataset.splits, self.content.hypothesis_only
+        wrong = answers(self.content.baseline_predictions(alone["baseline_id"])).wrong if alone else None
+        cuts = audit_parts(splits["train"], splits["test"], wrong)
+        rows = []
+        for strategy in self.content.leaderboard:
+            tables = [self.content.predictions(run_id) for run_id in strategy["run_ids"]]
+            correct = np.stack([~answers(table).wrong for table in tables])
+            human = [found for table in tables if (found := human_divergence(table, splits["test"]))]
+            distance = {key: float(np.mean([found[key] for found in human])) for key in ("kl", "js")} if human else None
+            cells = [cell for parts in cuts.values() for cell in accuracy_in(correct, parts)]
+            rows.append({**strategy, "cells": cells, "human": distance})
+        if not rows or not (cuts or rows[0]["human"]):
+            return None
+        sizes = {cut: [(label, int(mask.sum())) for label, mask in parts] for cut, parts in cuts.items()}
+        return {"cuts": sizes, "rows": rows, "encoder": alone["encoder"] if alone else None}
 
     @cached_property
     def words(self) -> list[Figure]:
@@ -187,8 +211,28 @@ class Sections:
 
     @cached_property
     def compute(self) -> list[Figure]:
-        """What it cost."""
-        return [figures.costs(self.content.leaderboard)] if self.content.leaderboard else []
+        """What it cost, and what that cost is made of where it was measured."""
+        leaderboard = self.content.leaderboard
+        if not leaderboard:
+            return []
+        parts = (figures.memory_parts(leaderboard), figures.time_parts(leaderboard))
+        return [figures.costs(leaderboard), *(figure for figure in parts if figure)]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Every figure, in the order of the page."""
+        about_mistakes = [*self.mistakes, *self.words, *self.dynamics, *self.map]
+        return [*self.answer, *self.data, *self.each_run, *about_mistakes, *self.compute]
+
+    @cached_property
+    def lora_against_partial(self) -> str | None:
+        """Whether LoRA is cheaper than partial fine-tuning here, and why."""
+        return lora_against_partial(self.content.leaderboard)
+
+    @cached_property
+    def cost_tables(self) -> list[list[tuple[str, str, Written]]]:
+        """The columns of each table of costs."""
+        return cost_tables(self.content.leaderboard)
 
     @cached_property
     def tuning(self) -> Table | None:
@@ -209,6 +253,7 @@ class Sections:
             test_groups=splits["test"]["group"].to_numpy(),
             truncated_share=max(truncated, default=None),
             searches=self.content.tuning["searches"] if self.content.tuning else (),
+            baselines=self.content.baselines,
         )
         return run_checks(evidence, load_study(self.content.study_dir.study_yaml).mute)
 

@@ -25,7 +25,7 @@ function listing(holder) {
   const draw = () => {
     const found = matching();
     body.replaceChildren(...found.slice(0, state.shown).map((row) => make("tr", {}, ...row.map(cell))));
-    count.textContent = `${found.length} rows`;
+    count.textContent = `${SHOWN.count(found.length)} rows`;
     more.hidden = found.length <= state.shown;
   };
   const cell = (value, column) => {
@@ -82,8 +82,9 @@ function flips(holder) {
     const pair = counts[a < b ? `${a}-${b}` : `${b}-${a}`];
     const [onlyA, onlyB] = a < b ? [pair?.only_a, pair?.only_b] : [pair?.only_b, pair?.only_a];
     summary.textContent = pair
-      ? `${onlyA} examples are right only in ${runs[a]}, ${onlyB} only in ${runs[b]}; ${pair.both_right} in both; ` +
-        `${pair.same_mistake} have the same mistake in both and ${pair.other_mistake} different ones.`
+      ? `${SHOWN.count(onlyA)} examples are right only in ${runs[a]}, ${SHOWN.count(onlyB)} only in ${runs[b]}; ` +
+        `${SHOWN.count(pair.both_right)} in both; ${SHOWN.count(pair.same_mistake)} have the same mistake in both and ` +
+        `${SHOWN.count(pair.other_mistake)} different ones.`
       : "Choose two different runs.";
     const differing = examples.filter(({ gold, predicted }) => (predicted[a] === gold) !== (predicted[b] === gold));
     body.replaceChildren(

@@ -24,20 +24,21 @@ from unfreeze.training.device import Compute
 SHORT_ATTENTION = "unfreeze_short"
 
 
-def make_lean(anatomy: Anatomy, compute: Compute, keep: Collection[str] = ()) -> None:
+def make_lean(anatomy: Anatomy, compute: Compute, keep: Collection[str] = (), *, every_token: bool = False) -> None:
     """Change how a classifier computes, in place.
 
     Args:
         anatomy: the classifier, its strategy applied.
         compute: device and arithmetic it will run in.
         keep: names of frozen tensors that must stay as they are, because a checkpoint holds them.
+        every_token: whether the last layer's states of all tokens are wanted, not only what the head reads.
     """
     if compute.dtype != torch.float32:
         _cast_frozen(anatomy, compute.dtype, keep)
     backend = anatomy.classifier._supports_attention_backend
     if compute.device.type == "cpu":
         anatomy.classifier.set_attn_implementation(SHORT_ATTENTION if backend else "eager")
-    if anatomy.pools_first_token:
+    if anatomy.pools_first_token and not every_token:
         _cut_last_layer(anatomy, backend)
     for parent in list(anatomy.classifier.modules()):
         if isinstance(parent, LoRALinear) and not parent.lora_variant:

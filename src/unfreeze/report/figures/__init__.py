@@ -1,7 +1,7 @@
 """The report's figures: each function takes plain tables, works alone and gives back its numbers."""
 
 from unfreeze.report.figures.answer import trade_off
-from unfreeze.report.figures.compute import costs
+from unfreeze.report.figures.compute import costs, memory_parts, time_parts
 from unfreeze.report.figures.data import label_balance, text_lengths
 from unfreeze.report.figures.dynamics import data_maps
 from unfreeze.report.figures.figure import Figure
@@ -24,6 +24,7 @@ __all__ = [
     "data_maps",
     "label_balance",
     "learning_curves",
+    "memory_parts",
     "mistake_labels",
     "mistake_map",
     "mistake_overlap",
@@ -32,6 +33,7 @@ __all__ = [
     "probability_gaps",
     "slice_errors",
     "text_lengths",
+    "time_parts",
     "trade_off",
     "words_in_mistakes",
 ]

@@ -107,7 +107,7 @@ def _points(leaderboard: Sequence[Row], names: Sequence[str]) -> list[go.Scatter
 
 def _ticks(axis: Axis) -> Row:
     """Round ticks in the unit they are read in (minutes, MiB); plotly's own have none."""
-    steps = (1, 2, 5, 10, 20, 30) if axis.written is seconds else STEPS
+    steps = (1, 2, 3, 5, 10, 15, 20, 30) if axis.written is seconds else STEPS
     base = {"alone_seconds": 60, "trainable": 1000}.get(axis.key, 1024)
     powers = range(math.floor(math.log(min(axis.values), base)), math.ceil(math.log(max(axis.values), base)) + 1)
     ticks = [step * base**power for power in powers for step in steps]

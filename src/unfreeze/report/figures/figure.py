@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import html
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 # Paul Tol's "bright" scheme: told apart with every common colour blindness, on white and on near-black.
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#999999")
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "pentagon")
 DASHES = ("solid", "dot", "dash", "dashdot", "longdash")
-SEQUENCE = [[0, "rgba(68,119,170,0.04)"], [1, "rgba(68,119,170,1)"]]
+# Over white or near-black, the page's ink has a contrast above 5 on its strongest tone.
+SEQUENCE = [[0, "rgba(68,119,170,0.04)"], [1, "rgba(68,119,170,0.75)"]]
+FORMULA = r"^[=+\-@\t\r\n]"  # what spreadsheets take for the beginning of one
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,17 @@ class Figure:
     reading: str
 
     def csv(self) -> str:
-        """The table as CSV text."""
+        """The table as CSV text, in which a spreadsheet finds no formula.
+
+        Texts that begin like one are led by an apostrophe (OWASP, CSV injection); numbers stay as they are.
+        """
+        columns = [
+            pc.replace_substring_regex(column, FORMULA, r"'\0") if pa.types.is_string(column.type) else column
+            for column in self.table.columns
+        ]
+        names = [re.sub(FORMULA, r"'\g<0>", name) for name in self.table.column_names]
         sink = io.BytesIO()
-        pyarrow.csv.write_csv(self.table, sink)
+        pyarrow.csv.write_csv(pa.table(columns, names), sink)
         return sink.getvalue().decode()
 
 
@@ -62,6 +74,11 @@ def blank(height: int = 380, **layout: Any) -> go.Figure:
             **layout,
         }
     )
+
+
+def narrow(plot: go.Figure, **layout: Any) -> None:
+    """Change a plot where the page is as narrow as a telephone; keys as in ``Plotly.relayout``, dots as ``__``."""
+    plot.update_layout(meta={"narrow": {key.replace("__", "."): value for key, value in layout.items()}})
 
 
 def chooser(plot: go.Figure, options: Iterable[tuple[str, dict[str, Any], dict[str, Any]]]) -> None:

@@ -20,11 +20,12 @@ from unfreeze.report.figures.figure import (
     chooser,
     colour_of,
     join,
+    narrow,
     plain,
     run_labels,
     visible,
 )
-from unfreeze.report.formats import percent
+from unfreeze.report.formats import count, percent
 
 Row = dict[str, Any]
 Parts = Sequence[tuple[str, np.ndarray]]
@@ -32,6 +33,7 @@ Parts = Sequence[tuple[str, np.ndarray]]
 NAMED_LABELS = len(COLOURS) - 1  # further classes are drawn as one, in the last colour
 GAP_LABELS = 12  # classes, those with most mistakes, whose gaps can be looked at one by one
 SETS, COMBINATIONS = 8, 24  # what fits an overlap plot on one screen
+NARROW_COMBINATIONS = 12  # and on a telephone's
 
 
 def mistake_labels(runs: Sequence[Row], answers: Mapping[str, Answers], labels: Sequence[str]) -> Figure:
@@ -79,7 +81,7 @@ def mistake_labels(runs: Sequence[Row], answers: Mapping[str, Answers], labels: 
         }
     )
     gold, predicted = counts[0, 0], counts[0, 1]
-    reading = f"{names[0]} makes {gold.sum()} mistakes"
+    reading = f"{names[0]} makes {count(gold.sum())} mistakes"
     for counted, how in ((gold, "on"), (predicted, "by answering")) if gold.any() else ():
         share = percent(counted.max() / counted.sum(), 0)
         reading += f", most often {how} {labels[counted.argmax()]} ({share})"
@@ -99,7 +101,7 @@ def probability_gaps(runs: Sequence[Row], answers: Mapping[str, Answers], labels
     names, colours = run_labels(runs), colour_of(row["strategy"] for row in runs)
     plot = blank(
         90 + 30 * len(runs),
-        xaxis={"type": "linear", "title": "Predicted minus gold probability", "range": [-0.02, 1.02]},
+        xaxis={"type": "linear", "title": "Probability gap", "range": [-0.02, 1.02]},
         yaxis={"autorange": "reversed", "automargin": True, "type": "category"},
         showlegend=False,
     )
@@ -162,6 +164,7 @@ def mistake_overlap(runs: Sequence[Row], wrong: np.ndarray) -> Figure:
             hovertemplate="%{y}<br>%{x}<br>%{z:.1%} of their mistakes in common<extra></extra>",
         )
     )
+    narrow(plot, xaxis__showticklabels=False)  # the columns are the rows again
     table = pa.table({"run": names, **{name: shares[:, index] for index, name in enumerate(names)}})
     reading = _in_common([f"{row['encoder']} {row['strategy']}" for row in runs], wrong, shares)
     return Figure("mistake-overlap", "Mistakes in common", plot, table, reading)
@@ -171,9 +174,9 @@ def _in_common(strategies: Sequence[str], wrong: np.ndarray, shares: np.ndarray)
     strategy = np.array(strategies)
     same = strategy[:, None] == strategy
     pairs = np.triu(np.ones_like(same), 1) & np.isfinite(shares)
-    parts = [f"{wrong.all(axis=0).sum()} of {wrong.shape[1]} examples are wrong in every run"]
+    parts = [f"{count(wrong.all(axis=0).sum())} of {count(wrong.shape[1])} examples are wrong in every run"]
     if len(strategies) > 1:
-        parts.append(f"{(wrong.sum(axis=0) == 1).sum()} in exactly one")
+        parts.append(f"{count((wrong.sum(axis=0) == 1).sum())} in exactly one")
     for who, chosen in (("two seeds of a strategy", pairs & same), ("two strategies", pairs & ~same)):
         if chosen.any():
             parts.append(f"{who} share {percent(shares[chosen].mean(), 0)} of their mistakes on average")
@@ -205,6 +208,8 @@ def mistake_sets(runs: Sequence[Row], wrong: np.ndarray) -> Figure:
     order = {"categoryorder": "array", "categoryarray": names[::-1], "type": "category", "automargin": True}
     plot.update_yaxes(title="Examples", row=1, col=1)
     plot.update_yaxes(**order, range=[-0.5, len(names) - 0.5], row=2, col=1)
+    some = [-0.6, min(len(shown), NARROW_COMBINATIONS) - 0.4]
+    narrow(plot, xaxis__range=some, xaxis2__range=some)
     labels = run_labels(runs)
     members = ["; ".join(labels[member] for member in combination) for combination, _ in found]
     table = pa.table(
@@ -212,11 +217,11 @@ def mistake_sets(runs: Sequence[Row], wrong: np.ndarray) -> Figure:
     )
     reading = "No run makes a mistake."
     if found:
-        combination, count = found[0]
+        combination, size = found[0]
         who = "all of them" if len(combination) == len(runs) > 1 else join(labels[member] for member in combination)
-        reading = f"The largest group, {count} examples, is wrong in {who} and nowhere else."
+        reading = f"The largest group, {count(size)} examples, is wrong in {who} and nowhere else."
         if len(combination) == len(runs) > 1:
-            reading = f"The largest group, {count} examples, is wrong in all of them."
+            reading = f"The largest group, {count(size)} examples, is wrong in all of them."
     return Figure("mistake-sets", "Which runs are wrong together", plot, table, reading)
 
 
@@ -247,7 +252,7 @@ def slice_errors(runs: Sequence[Row], wrong: np.ndarray, parts: Mapping[str, Par
             }
             plot.add_trace(
                 go.Scatter(
-                    x=[part["part"] for part in rates],
+                    x=[str(part["part"]).replace(" words", "<br>words") for part in rates],
                     y=rate,
                     error_y=spread,
                     mode="lines+markers",

@@ -109,7 +109,7 @@ def confusion(runs: Sequence[Row], labels: Sequence[str]) -> Figure:
     plot = blank(
         side if len(labels) > CELL_TEXT_LABELS else 420,
         xaxis={**axis, "title": "Predicted"},
-        yaxis={**axis, "title": "Gold", "autorange": "reversed"},
+        yaxis={**axis, "title": {"text": "Gold", "standoff": 8}, "autorange": "reversed"},
     )
     for index, row in enumerate(runs):
         counts = np.array(row["metrics"]["test"]["confusion"])
@@ -156,7 +156,7 @@ def _most_confused(row: Row, labels: Sequence[str]) -> str:
     share = counts[gold, predicted] / counts.sum()
     return (
         f"The most frequent mistake of {run_labels([row])[0]} is {labels[predicted]} for {labels[gold]}: "
-        f"{counts[gold, predicted]} of {counts.sum()} mistakes ({percent(share, 0)})."
+        f"{count(counts[gold, predicted])} of {count(counts.sum())} mistakes ({percent(share, 0)})."
     )
 
 
@@ -215,7 +215,7 @@ def parameters(leaderboard: Sequence[Row]) -> Figure:
     share = [part / whole for part, whole in zip(trainable, total, strict=True)]
     plot = blank(
         90 + 30 * len(names),
-        xaxis={"title": "Share of parameters that train", "tickformat": ".0%", "range": [0, 1.12]},
+        xaxis={"title": "Share of parameters", "tickformat": ".0%", "range": [0, 1.02]},
         yaxis={"autorange": "reversed", "automargin": True, "type": "category"},
     )
     plot.add_trace(
@@ -225,7 +225,6 @@ def parameters(leaderboard: Sequence[Row]) -> Figure:
             orientation="h",
             marker_color=COLOURS[0],
             text=[percent(value, 2) for value in share],
-            textposition="outside",
             customdata=np.array([trainable, total]).T,
             hovertemplate="%{customdata[0]:,} of %{customdata[1]:,}<extra></extra>",
         )
