@@ -103,6 +103,20 @@ def test_a_hypothesis_alone_that_comes_close():
     assert codes(evidence(CLEAR, baselines=[failed])) == []
 
 
+def test_a_tuned_number_at_an_end_of_its_range():
+    at = [
+        {"key": "learning_rate", "value": 0.031, "end": "highest", "tried": 5},
+        {"key": "rank", "value": 2, "end": "lowest", "tried": 3},
+    ]
+    found = evidence(CLEAR, searches=[{"strategy": "lora", "encoder": "minilm", "at_edge": at}])
+    assert rate_at_edge(found) == (
+        "The best learning rate is an end of those tried, so a better one may lie beyond: lora on minilm "
+        "(0.031, the highest of 5). Tuning chose an end of the values that were named: lora on minilm "
+        "(rank 2, the lowest of 3)."
+    )
+    assert codes(evidence(CLEAR, searches=[{"strategy": "lora", "encoder": "minilm", "at_edge": []}])) == []
+
+
 def test_a_warning_can_be_muted():
     assert run_checks(evidence(FINE), mute=["UNF007"]) == []
 

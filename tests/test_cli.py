@@ -90,6 +90,27 @@ def test_plan(unfreeze, study):
         assert text in out
 
 
+def test_plan_and_status_of_a_tuned_study(unfreeze, study, tmp_path):
+    tuned = ("--set", "recipe.learning_rate=tune", "--set", "baselines=false")
+    code, out, _ = unfreeze("plan", study, *tuned)
+    assert code == 0
+    text = " ".join(out.split())
+    assert "2 runs, 1 seed" in text
+    assert "tuning: up to 6 trials for 2 strategies in about" in text
+    assert "up to 4 more where the best learning rate is at an end" in text
+    code, out, _ = unfreeze("run", study, "-o", tmp_path / "out", *tuned)
+    assert code == 0
+    assert "Trial of tiny-bert head-only, learning rate 0.001: validation accuracy" in out
+    assert "Tuning, before these runs and not in their times:" in out
+    code, out, _ = unfreeze("status", tmp_path / "out")
+    assert code == 0
+    assert out.count("chosen") == 2
+    assert "tiny-bert head-only, learning rate 0.001" in out
+    code, _, err = unfreeze("plan", study, *tuned, "--set", "tuning.seed=0")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "tuning.seed: 0 is one of the study's seeds" in err
+
+
 def test_plan_lists_what_is_wrong(unfreeze, study):
     strategies = "strategies=[{partial: {layers: 9}}, {lora: {targets: [querry]}}]"
     code, _, err = unfreeze("plan", study, "--set", strategies)

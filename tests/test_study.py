@@ -4,6 +4,7 @@ import pytest
 
 from unfreeze.errors import StudyError
 from unfreeze.grid.plan import expand
+from unfreeze.grid.space import find_spaces, provisional
 from unfreeze.study import GroupedSplit, RandomSplit, dump_study, load_study, preset_names, slug
 
 EXAMPLE = """
@@ -143,7 +144,20 @@ def test_the_hash_is_of_what_decides_the_result(write, small):
 def test_presets_are_studies(name, small):
     study = load_study(name)
     assert study.name == name
-    assert expand(study, small)
+    assert expand(provisional(study, find_spaces(study)), small)
+
+
+def test_the_fair_studies_tune_every_strategy_and_run_five_seeds(small):
+    names = ["head-only", "partial-2", "lora-r8-query-value", "lora-r16-all-linear", "full"]
+    for preset, encoders in (("snli-fair", 2), ("snli-fair-small", 1)):
+        study = load_study(preset)
+        spaces = find_spaces(study)
+        assert [len(space.axes["learning_rate"]) for space in spaces] == [3] * 5 * encoders
+        runs = expand(provisional(study, spaces), small)
+        assert [run.strategy for run in runs][:5] == names
+        assert {run.spec.seed for run in runs} == {0, 1, 2, 3, 4}
+        assert len(runs) == 25 * encoders
+        assert (study.data.split, study.baselines) == ("official", True)
 
 
 def test_the_founding_study_is_as_it_was_published(small):

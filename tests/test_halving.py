@@ -1,0 +1,107 @@
+"""Successive halving, on tiny encoders; how good a trial is, is planted."""
+
+import sys
+
+import pytest
+import yaml
+
+from unfreeze.errors import MissingExtra
+from unfreeze.grid import search as grid_search
+from unfreeze.grid.halving import rungs
+from unfreeze.grid.runner import run_study
+from unfreeze.studydir import StudyDir, read_json
+
+pytest.importorskip("optuna")
+
+
+@pytest.fixture
+def study(tmp_path, tiny, monkeypatch):
+    """Nine candidates and five trials; the higher the rank, the better."""
+    content = {
+        "name": "halved",
+        "data": {"dataset": "captions", "pairs": 120, "max_length": 48},
+        "encoders": [tiny()],
+        "strategies": [{"lora": {"rank": {"tune": [1, 2, 4]}}}],
+        "recipe": {"epochs": 3, "batch_size": 16, "precision": "fp32", "learning_rate": "tune"},
+        "tuning": {"trials": 5},
+        "baselines": False,
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(content))
+    measured = grid_search.outcome
+
+    def outcome(folder, stopped=False):
+        found = measured(folder, stopped)
+        if found["accuracy"] is None:
+            return found
+        spec = read_json(folder.spec)
+        accuracy = spec["strategy"]["rank"] / 10 + spec["recipe"]["learning_rate"]
+        return found | {"accuracy": accuracy, "loss": 1.0}
+
+    monkeypatch.setattr(grid_search, "outcome", outcome)
+    return path
+
+
+def search(out):
+    (found,) = read_json(StudyDir(out).tuning)["searches"]
+    return found
+
+
+def run(study, out, *overrides, watch=lambda row: None):
+    return run_study(study, out, overrides, executor="inline", watch=watch)
+
+
+def test_trials_are_looked_at_after_1_3_9_epochs():
+    assert [rungs(epochs) for epochs in (1, 2, 3, 4, 10)] == [[], [1], [1], [1, 3], [1, 3, 9]]
+
+
+def test_only_the_best_so_far_go_on(study, tmp_path):
+    run(study, tmp_path / "out", "recipe.learning_rate={tune: [1e-4, 3e-4, 1e-3]}")
+    found = search(tmp_path / "out")
+    drawn = found["trials"][:5]
+    assert len({trial["run_id"] for trial in drawn}) == 5, "each candidate at most once"
+    best = 0.0
+    for trial in drawn:
+        better = trial["accuracy"] > best
+        assert (trial["status"], trial["epochs"]) == (("finished", 3) if better else ("stopped", 1))
+        best = max(best, trial["accuracy"])
+    assert {"finished", "stopped"} == {trial["status"] for trial in drawn}
+    assert found["chosen"] == max(found["trials"], key=lambda trial: trial["accuracy"])["choice"]
+    assert found["seconds"] == sum(trial["seconds"] for trial in found["trials"]), "what was stopped has cost too"
+    assert not list((tmp_path / "out" / "tuning").glob("*/checkpoint"))
+
+
+def test_an_interrupted_search_goes_on_from_its_journal(study, tmp_path):
+    quiet = run(study, tmp_path / "quiet")
+    for ends in (1, 2, 4):
+        seen = []
+
+        def interrupt(row, ends=ends, seen=seen):
+            seen.extend([row["run_id"]] if row["kind"] == "trial" else [])
+            if len(seen) == ends:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(study, tmp_path / "out", watch=interrupt)
+    resumed = run(study, tmp_path / "out")
+    assert search(tmp_path / "out")["chosen"] == search(tmp_path / "quiet")["chosen"]
+    told = [
+        [(row["run_id"], row["status"], row["epochs"]) for row in search(tmp_path / out)["trials"]]
+        for out in ("out", "quiet")
+    ]
+    assert sorted(told[0]) == sorted(told[1])
+    assert [row["metrics"] for row in resumed.rows] == [row["metrics"] for row in quiet.rows]
+
+
+def test_seconds_end_a_search(study, tmp_path):
+    strategies = "strategies=[{lora: {rank: {tune: [1, 2, 4]}, alpha: {tune: [1, 2, 4, 8, 16]}}}]"
+    run(study, tmp_path / "out", strategies, "tuning={seconds: 0.001}")
+    assert len(search(tmp_path / "out")["trials"]) == 1
+
+
+def test_without_optuna_the_extra_is_named_before_anything_is_spent(study, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtra, match=r"unfreeze\[tune\]"):
+        run(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert run(study, tmp_path / "out", "tuning={trials: 9}").rows, "nine candidates and nine trials need none"
