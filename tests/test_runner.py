@@ -121,10 +121,10 @@ def test_a_grown_grid_keeps_what_it_has(study, tmp_path):
 def test_a_run_that_fails_leaves_the_others_and_shows(study, tmp_path, monkeypatch):
     train = grid_run.Trainer.train
 
-    def fail(self):
+    def fail(self, until):
         if self.anatomy.prefix_depth() == 0 and self.seed == 0:
             raise MemoryError("no room\nfor activations")
-        return train(self)
+        return train(self, until)
 
     monkeypatch.setattr(grid_run.Trainer, "train", fail)
     result = run(study, tmp_path / "out")
