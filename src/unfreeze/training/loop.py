@@ -199,7 +199,8 @@ class Trainer:
         for part in self._parts(batch):
             self.phases.mark("forward")
             logits = self._logits(part)
-            targets, places = self.targets[part], torch.from_numpy(part).to(self.compute.device)
+            places = torch.from_numpy(part).to(self.compute.device, non_blocking=True)
+            targets = self.targets[places]
             losses = F.cross_entropy(logits, targets, reduction="none")
             loss = losses.sum()
             self.gold_probability[epoch, places] = losses.detach().neg().exp()
