@@ -1,127 +1,100 @@
-"""unfreeze against its peer, interleaved in one run: ``python -m benchmarks [pairs]``.
+"""unfreeze against its peers, interleaved in one run, each measurement in a fresh process.
 
-The peer is a careful user's own script: Hugging Face Trainer with PEFT, dynamic padding, grouping by length, bf16 where
-the machine multiplies in it. Same data (generated captions), encoder (MiniLM), batch size and steps; one epoch without
-evaluation. What is compared is pairs per second in training, as a ratio; absolute figures are this machine's, now.
+``python -m benchmarks [--snli FOLDER] [--pairs N] [--rounds N] [--write]``: without a folder of SNLI the pairs are
+generated. Ratios are medians over rounds with their least and greatest; absolute figures are this machine's, now.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import torch
-from peft import LoraConfig, get_peft_model
-from rich.console import Console
-from rich.table import Table
-from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
+from benchmarks import peer
+from benchmarks.measure import SIDES, Row, measured
+from benchmarks.work import WORKS, Data, Work, load, tokens
+from unfreeze.grid.environment import environment
+from unfreeze.records import SPLITS
+from unfreeze.training.device import choose_compute
 
-from unfreeze.datasets import load_dataset
-from unfreeze.records import Dataset
-from unfreeze.strategies import Strategy, make_strategy
-from unfreeze.study import DataSpec, Recipe
-from unfreeze.studydir import RunDir
-from unfreeze.training import loop
-from unfreeze.training.batching import Inputs, TokenizedSplit, tokenize
-from unfreeze.training.checkpoint import kept_parameters
-from unfreeze.training.device import Compute, choose_compute
-from unfreeze.training.encoder import build_classifier, load_tokenizer, locate
-from unfreeze.training.prefix import build_prefix, open_prefix, tail
-
-BATCH, ROUNDS, LAYERS = 32, 3, 2
-WORK = {"partial-2": make_strategy("partial", {"layers": LAYERS}), "LoRA q,v r8": make_strategy("lora", {})}
+PAGE = Path(__file__).parent.parent / "docs" / "speed.md"
+BEGIN, END = "<!-- table: written by python -m benchmarks -->", "<!-- end of table -->"
 
 
-def peer(data: Dataset, splits: dict[str, TokenizedSplit], compute: Compute, strategy: Strategy) -> float:
-    """Seconds that Trainer takes for one epoch."""
-    model = AutoModelForSequenceClassification.from_pretrained(locate("minilm"), num_labels=3)
-    if strategy.kind == "lora":
-        config = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=["query", "value"])
-        model = get_peft_model(model, config)
-    else:
-        model.requires_grad_(False)
-        for part in (*model.bert.encoder.layer[-LAYERS:], model.bert.pooler, model.classifier):
-            part.requires_grad_(True)
-    tokens, gold = splits["train"], data.splits["train"]["gold"].to_pylist()
-    bounds = zip(tokens.offsets[:-1], tokens.offsets[1:], gold, strict=True)
-    rows = [
-        {"input_ids": tokens.ids[a:b].tolist(), "token_type_ids": tokens.type_ids[a:b].tolist(), "labels": label}
-        for a, b, label in bounds
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            folder,
-            per_device_train_batch_size=BATCH,
-            num_train_epochs=1,
-            train_sampling_strategy="group_by_length",
-            bf16=compute.precision == "bf16",
-            learning_rate=3e-4,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            use_cpu=compute.device.type == "cpu",
-        )
-        collator = DataCollatorWithPadding(load_tokenizer("minilm"))
-        trainer = Trainer(model, arguments, train_dataset=rows, data_collator=collator)
-        started = time.perf_counter()
-        trainer.train()
-        return time.perf_counter() - started
+def pairs_of(work: Work, data: Data) -> int:
+    """Pairs that a side works through, for its rate."""
+    count = {split: len(data.dataset.splits[split]) for split in SPLITS}
+    if work.mode == "predict":
+        return count["test"]
+    return count["train"] * work.epochs * (12 if work.mode == "grid" else 1)
 
 
-def ours(data: Dataset, tokens: dict[str, TokenizedSplit], compute: Compute, strategy: Strategy) -> float:
-    """Seconds of the same steps in unfreeze, the frozen prefix of the training split built within them."""
-    anatomy = build_classifier("minilm", data.labels, strategy, seed=0)
-    gold = {split: data.splits[split]["gold"].to_numpy().astype(np.int64) for split in tokens}
-    depth = anatomy.prefix_depth()
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
-        inputs: dict[str, Inputs] = dict(tokens)
-        if depth:
-            build_prefix(Path(folder), anatomy, (depth,), {"train": tokens["train"]}, compute)
-        prefix_seconds = time.perf_counter() - started
-        if depth:
-            build_prefix(Path(folder) / "evaluation", anatomy, (depth,), {"validation": tokens["validation"]}, compute)
-            places = {"train": Path(folder), "validation": Path(folder) / "evaluation"}
-            inputs = {s: open_prefix(places[s], anatomy, depth, s, tokens[s].lengths, compute.dtype) for s in tokens}
-        trainer = loop.Trainer(
-            model=(tail(anatomy, depth) if depth else anatomy.classifier).to(compute.device),
-            anatomy=anatomy,
-            depth=depth,
-            inputs=inputs,
-            lengths=tokens["train"].lengths,
-            gold=gold,
-            recipe=Recipe(epochs=1, batch_size=BATCH, learning_rate=3e-4),
-            seed=0,
-            compute=compute,
-            run=RunDir(Path(folder) / "run"),
-            kept=kept_parameters(anatomy, strategy),
-        )
-        return prefix_seconds + trainer.train().seconds
+def table(found: dict[str, dict[str, list[Row]]], data: Data) -> str:
+    """The page's tables, as Markdown."""
+    heads = ("work", "unfreeze, pairs/s", "tuned", "untuned", "against tuned", "against untuned", "asked for")
+    heads += ("of peak", "peak memory, MB", "tuned, MB")
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
+    for work in WORKS:
+        sides = found[work.name]
+        if not sides["unfreeze"]:
+            continue
+        rates = [f"{pairs_of(work, data) / statistics.median(seconds(sides[side])):.0f}" for side in SIDES]
+        ratios = [spread(sides[side], sides["unfreeze"]) for side in SIDES[1:]]
+        wanted = " / ".join(f"{target:g}" for target in work.targets) if work.targets else "—"
+        useful = [row["useful"] for row in sides["unfreeze"] if row["useful"]]
+        share = f"{100 * statistics.median(useful):.0f} %" if useful else "—"
+        peaks = [max((row["peak_memory"] or 0) for row in sides[side]) for side in SIDES[:2]]
+        memory = [f"{peak / 1e6:.0f}" if peak else "—" for peak in peaks]
+        lines.append(f"| {' | '.join([work.name, *rates, *ratios, wanted, share, *memory])} |")
+    lines += ["", "| test accuracy, %, by seed | unfreeze | tuned | untuned |", "|---|--:|--:|--:|"]
+    for work in (work for work in WORKS if work.mode == "run" and found[work.name]["unfreeze"]):
+        cells = [", ".join(f"{100 * row['accuracy']:.1f}" for row in found[work.name][side]) for side in SIDES]
+        lines.append(f"| {' | '.join([work.name, *cells])} |")
+    return "\n".join(lines)
+
+
+def seconds(rows: list[Row]) -> list[float]:
+    """Of each row."""
+    return [row["seconds"] for row in rows]
+
+
+def spread(theirs: list[Row], mine: list[Row]) -> str:
+    """How many times faster, round by round: median, least and greatest."""
+    ratios = [a / b for a, b in zip(seconds(theirs), seconds(mine), strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+
+
+def about(data: Data, rounds: int) -> str:
+    """What the figures were measured with."""
+    compute, machine = choose_compute("auto", "auto"), environment()
+    sizes = ", ".join(f"{len(data.dataset.splits[split]):,} {split}" for split in SPLITS)
+    lengths = data.tokens["train"].lengths
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "transformers", "peft"))
+    where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores, {compute.precision}"
+    return (
+        f"{data.dataset.name}: {sizes} pairs of {lengths.mean():.1f} tokens on average (batches in random order are "
+        f"{100 * peer.padded_share(lengths):.0f} % padding), {rounds} rounds; {where}; "
+        f"{versions}; commit {machine['commit']}, {machine['date'][:10]}."
+    )
 
 
 def main() -> None:
-    """Print one row for each kind of work."""
-    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
-    data = load_dataset(DataSpec(pairs=pairs))
-    tokens = {split: tokenize(data.splits[split], load_tokenizer("minilm"), 128) for split in ("train", "validation")}
-    compute, count = choose_compute("auto", "auto"), len(data.splits["train"])
-    columns = ("work", "Trainer, pairs/s", "unfreeze, pairs/s", "ratio (min to max)")
-    table = Table(*columns, title=f"{count} pairs, {compute.reason}")
-    sides: tuple[Callable[..., float], ...] = (peer, ours)
-    for name, strategy in WORK.items():
-        rounds = [[side(data, tokens, compute, strategy) for side in sides] for _ in range(ROUNDS)]
-        ratios = [theirs / mine for theirs, mine in rounds]
-        rates = [f"{count / statistics.median(column):.0f}" for column in zip(*rounds, strict=True)]
-        table.add_row(name, *rates, f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-    Console().print(table)
+    """Measure, print, and write the page's table where that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--snli", type=Path, help="folder of SNLI; generated pairs without it")
+    parser.add_argument("--pairs", type=int, default=960)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=[], help="rows whose name holds one of these")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
+    chosen = parser.parse_args()
+    data = tokens(load(chosen.snli, chosen.pairs))
+    text = f"{table(measured(data, chosen.rounds, chosen.only), data)}\n\n{about(data, chosen.rounds)}"
+    print(text)
+    if chosen.write:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
     main()

@@ -290,7 +290,9 @@ def test_runs_side_by_side_start_after_their_prefix_and_give_the_same(study, tmp
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     watched = []
     strategies = "strategies=[head-only, {partial: {layers: 1}}, full]"
-    together = run_study(study, tmp_path / "a", [strategies, "seeds=[0]", "baselines=false"], workers=3, watch=watched.append)
+    together = run_study(
+        study, tmp_path / "a", [strategies, "seeds=[0]", "baselines=false"], workers=3, watch=watched.append
+    )
     order = [(row["kind"], row.get("job") or row.get("run_id")) for row in watched]
     prefix, head, partial, full = ("prefix of", "--head-only--", "--partial-1--", "--full--")
     started = [name for kind, name in order if kind == "started"]

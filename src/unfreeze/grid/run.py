@@ -34,6 +34,7 @@ from unfreeze.training.lean import make_lean
 from unfreeze.training.loop import Trainer
 from unfreeze.training.predict import head_states, predict
 from unfreeze.training.prefix import build_prefix, open_prefix, prefix_bytes, prefix_seconds, release_prefix, tail
+from unfreeze.training.resident import to_device
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -111,6 +112,7 @@ def _train_and_evaluate(
         model = tail(anatomy, depth).to(compute.device)
         release_prefix(anatomy, depth)
         inputs = {s: open_prefix(prefix, anatomy, depth, s, tokens[s].lengths, compute.dtype) for s in splits}
+    inputs = {split: to_device(values, compute) for split, values in inputs.items()}
     kept = kept_parameters(anatomy, strategy)  # only now: moving to a device replaces the tensors
     gold = {split: dataset.splits[split]["gold"].to_numpy().astype(np.int64) for split in splits}
     lengths = tokens["train"].lengths

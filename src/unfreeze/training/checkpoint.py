@@ -65,7 +65,7 @@ class Progress:
         seconds: spent in optimiser steps so far; ``phases`` splits them into forward, backward and optimizer.
         flops: floating-point operations for each token of a training step.
         joules: used by the device in these steps; None where it was not measured all the time.
-        activations: bytes that autograd saves for each token of a training batch, padding included.
+        activation_bytes: what autograd saves of the largest training batch.
         best: number, accuracy and loss of the best epoch so far, whose weights are in ``trained.safetensors``.
         stale: evaluations since the best.
         history: lines of history.jsonl that belong to these epochs.
@@ -80,7 +80,7 @@ class Progress:
     padded_tokens: int = 0
     joules: float | None = 0.0
     flops: float | None = None
-    activations: float | None = None
+    activation_bytes: int | None = None
     phases: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     stale: int = 0

@@ -103,6 +103,17 @@ class PrefixSplit:
         self._hidden, self._dtype = hidden, dtype
         self._file = path.open("rb", buffering=0)
 
+    @property
+    def nbytes(self) -> int:
+        """Of all states."""
+        return int(self._offsets[-1]) * self._hidden * _STORED[self._dtype].itemsize
+
+    def read(self) -> torch.Tensor:
+        """All states, shape (tokens, hidden)."""
+        self._file.seek(0)
+        states = np.fromfile(self._file, _STORED[self._dtype])
+        return torch.from_numpy(states).view(self._dtype).view(-1, self._hidden)
+
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
         """``inputs_embeds`` of shape (batch, tokens, hidden) and ``attention_mask``."""
         lengths = self.lengths[indices]

@@ -1,0 +1,122 @@
+"""What is measured, and on which data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from unfreeze.datasets import load_dataset
+from unfreeze.records import Dataset
+from unfreeze.strategies import Strategy, make_strategy
+from unfreeze.study import DataSpec
+from unfreeze.training.batching import TokenizedSplit, tokenize
+from unfreeze.training.encoder import load_tokenizer
+
+BATCH, MAX_LENGTH = 32, 128
+# The same learning rate for both sides: those of the SNLI sample in docs/results.md.
+RATES = {"head-only": 1e-3, "full": 1e-4, "lora-r8-query-value": 1e-3, "lora-r16-all-linear": 5e-4}
+RATES |= {f"partial-{layers}": 3e-4 for layers in (1, 2, 3)}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One row of the table.
+
+    Attributes:
+        name: of the row.
+        mode: ``steps`` trains one epoch and nothing else, ``run`` trains three with evaluation after each and on
+            test, ``predict`` answers the test split, ``grid`` is twelve runs.
+        targets: at least so many times the tuned peer, and the untuned one.
+    """
+
+    name: str
+    mode: Literal["steps", "run", "predict", "grid"]
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    encoder: str = "minilm"
+    targets: tuple[float, float] | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Of training."""
+        return 3 if self.mode in ("run", "grid") else 1
+
+    @cached_property
+    def made(self) -> Strategy:
+        """The strategy."""
+        return make_strategy(self.kind, dict(self.options))
+
+    @property
+    def strategy(self) -> str:
+        """Its short name."""
+        return self.made.slug
+
+
+PARTIAL = {"layers": 2}
+QUERY_VALUE = {"rank": 8, "alpha": 16, "targets": "query-value"}
+ALL_LINEAR = {"rank": 16, "alpha": 32, "targets": "all-linear"}
+WORKS = (
+    Work("partial-2, steps from the prefix", "steps", "partial", PARTIAL, targets=(3.5, 9)),
+    Work("partial-2, a run of 3 epochs, prefix built in it", "run", "partial", PARTIAL, targets=(3, 7)),
+    Work("12 partial and head-only runs of 3 epochs", "grid", "head-only", targets=(5, 10)),
+    Work("LoRA q,v r8, steps", "steps", "lora", QUERY_VALUE, targets=(1.7, 4.5)),
+    Work("LoRA q,v r8, a run of 3 epochs", "run", "lora", QUERY_VALUE),
+    Work("LoRA all-linear r16, steps", "steps", "lora", ALL_LINEAR, targets=(1.4, 3.5)),
+    Work("full, steps", "steps", "full", targets=(1.4, 3.5)),
+    Work("prediction", "predict", "full", targets=(2.2, 3.5)),
+)
+# The grid's runs: each of these with three seeds.
+GRID = (("head-only", {}), *(("partial", {"layers": layers}) for layers in (1, 2, 3)))
+
+
+@dataclass(frozen=True)
+class Data:
+    """Tokens and labels of some pairs.
+
+    Attributes:
+        dataset: the pairs.
+        tokens: by split.
+    """
+
+    dataset: Dataset
+    tokens: dict[str, TokenizedSplit]
+
+    @property
+    def labels(self) -> int:
+        """How many."""
+        return len(self.dataset.labels)
+
+    @cached_property
+    def gold(self) -> dict[str, np.ndarray]:
+        """Class indices, int64, by split."""
+        return {split: rows["gold"].to_numpy().astype(np.int64) for split, rows in self.dataset.splits.items()}
+
+    def rows(self, split: str) -> list[dict[str, Any]]:
+        """Examples as Trainer's collator takes them."""
+        tokens = self.tokens[split]
+        bounds = zip(tokens.offsets[:-1], tokens.offsets[1:], self.gold[split].tolist(), strict=True)
+        assert tokens.type_ids is not None
+        return [
+            {"input_ids": tokens.ids[a:b].tolist(), "token_type_ids": tokens.type_ids[a:b].tolist(), "labels": label}
+            for a, b, label in bounds
+        ]
+
+
+def load(snli: Path | None, pairs: int) -> Dataset:
+    """``pairs`` training pairs and half as many of validation and of test: of SNLI's folder, or generated ones."""
+    spec = DataSpec(dataset="snli", path=str(snli)) if snli else DataSpec(pairs=max(60, 4 * pairs))
+    whole = load_dataset(spec)
+    sizes = {"train": pairs, "validation": pairs // 2, "test": pairs // 2}
+    splits = {split: whole.splits[split].slice(0, rows) for split, rows in sizes.items()}
+    return Dataset(whole.name, whole.labels, splits)
+
+
+def tokens(dataset: Dataset) -> Data:
+    """Tokenise once; no side is timed at it."""
+    tokenizer = load_tokenizer("minilm")
+    return Data(dataset, {split: tokenize(rows, tokenizer, MAX_LENGTH) for split, rows in dataset.splits.items()})
