@@ -42,7 +42,7 @@ def whole_grid(side: str, data: Data, measure: Callable[..., Row]) -> Row:
 
 
 def measured(data: Data, rounds: int, names: list[str]) -> dict[str, dict[str, list[Row]]]:
-    """Rows by work and side; the grid is done once."""
+    """Rows by work and side."""
     found: dict[str, dict[str, list[Row]]] = {work.name: {side: [] for side in SIDES} for work in WORKS}
     # Forked from a process that has imported everything and computed nothing: fresh, and no time is lost.
     context = multiprocessing.get_context("forkserver")
@@ -57,11 +57,10 @@ def measured(data: Data, rounds: int, names: list[str]) -> dict[str, dict[str, l
                 if names and not any(name in work.name for name in names):
                     continue
                 for side in SIDES:
-                    if work.mode == "grid":
-                        row = whole_grid(side, data, measure) if number == 0 else None
-                    else:
-                        row = measure(side, work, data, number)
-                    if row:
+                    # The grid and the slowest side are measured once: they would be most of the time.
+                    if number == 0 or (side != "untuned" and work.mode != "grid"):
+                        grid = work.mode == "grid"
+                        row = whole_grid(side, data, measure) if grid else measure(side, work, data, number)
                         found[work.name][side].append(row)
                         print(f"round {number + 1} {work.name}: {side} {row['seconds']:.1f} s", file=sys.stderr)
     return found
