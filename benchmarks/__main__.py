@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import peer
@@ -29,7 +30,7 @@ def pairs_of(work: Work, data: Data) -> int:
     return count["train"] * work.epochs * (12 if work.mode == "grid" else 1)
 
 
-def table(found: dict[str, dict[str, list[Row]]], data: Data) -> str:
+def table(found: dict[str, dict[str, list[Row]]], data: Mapping[int, Data]) -> str:
     """The page's tables, as Markdown."""
     heads = ("work", "unfreeze, pairs/s", "tuned", "untuned", "against tuned", "against untuned", "asked for")
     heads += ("of peak", "peak memory, MB", "tuned, MB")
@@ -38,7 +39,10 @@ def table(found: dict[str, dict[str, list[Row]]], data: Data) -> str:
         sides = found[work.name]
         if not sides["unfreeze"]:
             continue
-        rates = [f"{pairs_of(work, data) / statistics.median(seconds(sides[side])):.0f}" for side in SIDES]
+        rates = [
+            f"{pairs_of(work, data[work.scale]) / statistics.median(seconds(sides[side])):.0f}" if sides[side] else "—"
+            for side in SIDES
+        ]
         ratios = [spread(sides[side], sides["unfreeze"]) for side in SIDES[1:]]
         wanted = " / ".join(f"{target:g}" for target in work.targets) if work.targets else "—"
         useful = [row["useful"] for row in sides["unfreeze"] if row["useful"]]
@@ -60,20 +64,24 @@ def seconds(rows: list[Row]) -> list[float]:
 
 def spread(theirs: list[Row], mine: list[Row]) -> str:
     """How many times faster, round by round: median, least and greatest."""
+    if not theirs:
+        return "—"
     ratios = [a / b for a, b in zip(seconds(theirs), seconds(mine), strict=False)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
 
 
-def about(data: Data, rounds: int) -> str:
+def about(by_scale: Mapping[int, Data], rounds: int) -> str:
     """What the figures were measured with."""
+    data = by_scale[1]
     compute, machine = choose_compute("auto", "auto"), environment()
     sizes = ", ".join(f"{len(data.dataset.splits[split]):,} {split}" for split in SPLITS)
+    others = ", ".join(f"{scale} times as many for {work.name}" for work in WORKS if (scale := work.scale) > 1)
     lengths = data.tokens["train"].lengths
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "transformers", "peft"))
     where = f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores, {compute.precision}"
     return (
-        f"{data.dataset.name}: {sizes} pairs of {lengths.mean():.1f} tokens on average (batches in random order are "
-        f"{100 * peer.padded_share(lengths):.0f} % padding), {rounds} rounds; {where}; "
+        f"{data.dataset.name}: {sizes} pairs ({others}) of {lengths.mean():.1f} tokens on average (batches in random "
+        f"order are {100 * peer.padded_share(lengths):.0f} % padding), {rounds} rounds; {where}; "
         f"{versions}; commit {machine['commit']}, {machine['date'][:10]}."
     )
 
@@ -87,7 +95,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="rows whose name holds one of these")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     chosen = parser.parse_args()
-    data = tokens(load(chosen.snli, chosen.pairs))
+    data = {scale: tokens(load(chosen.snli, scale * chosen.pairs)) for scale in {work.scale for work in WORKS}}
     text = f"{table(measured(data, chosen.rounds, chosen.only), data)}\n\n{about(data, chosen.rounds)}"
     print(text)
     if chosen.write:

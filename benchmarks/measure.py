@@ -6,7 +6,7 @@ import multiprocessing
 import resource
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,14 @@ def whole_grid(side: str, data: Data, measure: Callable[..., Row]) -> Row:
     return {"seconds": 3 * sum(row["seconds"] for row in kinds), "accuracy": None, "useful": None, "peak_memory": None}
 
 
-def measured(data: Data, rounds: int, names: list[str]) -> dict[str, dict[str, list[Row]]]:
-    """Rows by work and side."""
+def measured(data: Mapping[int, Data], rounds: int, names: list[str]) -> dict[str, dict[str, list[Row]]]:
+    """Rows by work and side.
+
+    Args:
+        data: by the scale of works.
+        rounds: of every work.
+        names: parts of the names of works that are done; all for none.
+    """
     found: dict[str, dict[str, list[Row]]] = {work.name: {side: [] for side in SIDES} for work in WORKS}
     # Forked from a process that has imported everything and computed nothing: fresh, and no time is lost.
     context = multiprocessing.get_context("forkserver")
@@ -57,10 +63,11 @@ def measured(data: Data, rounds: int, names: list[str]) -> dict[str, dict[str, l
                 if names and not any(name in work.name for name in names):
                     continue
                 for side in SIDES:
-                    # The grid and the slowest side are measured once: they would be most of the time.
-                    if number == 0 or (side != "untuned" and work.mode != "grid"):
-                        grid = work.mode == "grid"
-                        row = whole_grid(side, data, measure) if grid else measure(side, work, data, number)
+                    # The slowest side and the grid are measured once, and never both: it would be most of the time.
+                    grid = work.mode == "grid"
+                    if number == 0 if (side == "untuned") != grid else not grid:
+                        pairs = data[work.scale]
+                        row = whole_grid(side, pairs, measure) if grid else measure(side, work, pairs, number)
                         found[work.name][side].append(row)
                         print(f"round {number + 1} {work.name}: {side} {row['seconds']:.1f} s", file=sys.stderr)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.work import BATCH, GRID, MAX_LENGTH, RATES, Data, Work
 from unfreeze.grid.estimate import matmul_flops_per_second
-from unfreeze.grid.run import build_shared_prefix, run_one, tokens_of
+from unfreeze.grid.run import Setting, build_shared_prefix, run_one, tokens_of
 from unfreeze.grid.runner import run_study
 from unfreeze.study import Recipe, RunSpec, Study
 from unfreeze.studydir import RunDir, StudyDir, read_json
@@ -70,7 +70,7 @@ def run(work: Work, data: Data, compute: Compute, seed: int, folder: Path) -> di
     started = time.perf_counter()
     if depth:
         build_shared_prefix(study_dir, spec, (depth,), device=compute.device.type, report=lambda _: None)
-    run_one(study_dir, spec, device=compute.device.type, report=lambda _: None, own_process=True)
+    run_one(study_dir, spec, Setting(compute.device.type, own_process=True), lambda _: None)
     seconds = time.perf_counter() - started
     result = read_json(study_dir.run(spec.run_id).result)
     return {"seconds": seconds, "accuracy": result["metrics"]["test"]["accuracy"], "useful": None}

@@ -31,6 +31,7 @@ class Work:
         name: of the row.
         mode: ``steps`` trains one epoch and nothing else, ``run`` trains three with evaluation after each and on
             test, ``predict`` answers the test split, ``grid`` is twelve runs.
+        scale: times so many pairs: the faster the steps, the more of them until most shapes of a batch have been met.
         targets: at least so many times the tuned peer, and the untuned one.
     """
 
@@ -39,6 +40,7 @@ class Work:
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "minilm"
+    scale: int = 1
     targets: tuple[float, float] | None = None
 
     @property
@@ -61,14 +63,13 @@ PARTIAL = {"layers": 2}
 QUERY_VALUE = {"rank": 8, "alpha": 16, "targets": "query-value"}
 ALL_LINEAR = {"rank": 16, "alpha": 32, "targets": "all-linear"}
 WORKS = (
-    Work("partial-2, steps from the prefix", "steps", "partial", PARTIAL, targets=(3.5, 9)),
-    Work("partial-2, a run of 3 epochs, prefix built in it", "run", "partial", PARTIAL, targets=(3, 7)),
+    Work("partial-2, steps from the prefix", "steps", "partial", PARTIAL, scale=4, targets=(3.5, 9)),
+    Work("partial-2, a run of 3 epochs, prefix built in it", "run", "partial", PARTIAL, scale=2, targets=(3, 7)),
     Work("12 partial and head-only runs of 3 epochs", "grid", "head-only", targets=(5, 10)),
     Work("LoRA q,v r8, steps", "steps", "lora", QUERY_VALUE, targets=(1.7, 4.5)),
-    Work("LoRA q,v r8, a run of 3 epochs", "run", "lora", QUERY_VALUE),
     Work("LoRA all-linear r16, steps", "steps", "lora", ALL_LINEAR, targets=(1.4, 3.5)),
     Work("full, steps", "steps", "full", targets=(1.4, 3.5)),
-    Work("prediction", "predict", "full", targets=(2.2, 3.5)),
+    Work("prediction", "predict", "full", scale=4, targets=(2.2, 3.5)),
 )
 # The grid's runs: each of these with three seeds.
 GRID = (("head-only", {}), *(("partial", {"layers": layers}) for layers in (1, 2, 3)))
