@@ -141,16 +141,12 @@ def _multiplier(x: torch.Tensor, p: float) -> torch.Tensor:
     return dropped.bitwise_not_().to(_BITS[x.dtype]).bitwise_and_(_scale_bits(p, x.dtype)).view(x.dtype)
 
 
-def _dropout(x: torch.Tensor, p: float) -> torch.Tensor:
-    return x * _multiplier(x, p) if p else x
-
-
 class Dropout(nn.Dropout):
     """Dropout whose random bits are made in bulk, for the CPU."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As :class:`torch.nn.Dropout`."""
-        return _dropout(input, self.p) if self.training else input
+        return input * _multiplier(input, self.p) if self.training and self.p else input
 
 
 def short_attention(
