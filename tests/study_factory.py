@@ -40,6 +40,7 @@ class Run:
     published: dict[str, Any] | None = None
     cost: dict[str, Any] = field(default_factory=dict)
     dynamics: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -202,7 +203,7 @@ def resolved(runs: Sequence[Run], data: Dataset) -> dict[str, Any]:
                 "spec": {
                     "dataset": data.name,
                     "max_length": 128,
-                    "strategy": {"kind": run.strategy.lower().replace("-", " ").split()[0]},
+                    "strategy": {"kind": run.strategy.lower().replace("-", " ").split()[0], **run.options},
                     "seed": run.seed,
                     "recipe": {"learning_rate": 1e-3},
                 },

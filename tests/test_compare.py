@@ -39,6 +39,8 @@ def test_a_clear_difference_is_decided_and_a_small_one_is_not():
     assert decisions == {(0, 1): "undecided", (0, 2): "better", (1, 2): "better"}
     assert found["ranking"] == [0, 1, 2]
     full, _, head = found["strategies"]
+    low, high = full["accuracy"]["interval"]
+    assert 0.83 < low < 0.9 < high < 0.95
     assert full["accuracy"]["mean"] == pytest.approx(0.9)
     assert head["accuracy"]["mean"] == pytest.approx(160 / 300)
     assert "full has the highest test accuracy: 90.0 %" in found["verdict"][0]
@@ -108,7 +110,7 @@ def test_without_groups_and_seeds_the_interval_is_the_paired_t_interval():
     rng = np.random.default_rng(1)
     correct = rng.random((2, 400)) < [[0.8], [0.7]]
     covariance = accuracy_covariance(correct, np.arange(400))
-    variance = variance_of(correct.mean(1), covariance, np.array([0]), np.array([1]), groups=400, pooled=(0, 0))
+    variance = variance_of(correct.mean(1), covariance, [np.array([0]), np.array([1])], groups=400, pooled=(0, 0))
     found = estimate(correct[0].mean() - correct[1].mean(), variance, margin=0.005)
     test = stats.ttest_rel(correct[0].astype(float), correct[1].astype(float))
     assert found["p"] == pytest.approx(test.pvalue)
@@ -129,7 +131,7 @@ def test_intervals_cover_a_true_difference_of_nothing(seeds, seed_sd):
         a, b = np.arange(seeds), np.arange(seeds, 2 * seeds)
         pooled = pooled_seed_variance(correct.mean(1), [a, b])
         accuracy = correct.mean(1)
-        variance = variance_of(accuracy, covariance, a, b, 400, pooled)
+        variance = variance_of(accuracy, covariance, [a, b], 400, pooled)
         low, high = estimate(accuracy[a].mean() - accuracy[b].mean(), variance, 0.005)["interval"]
         covered += low <= 0 <= high
     # Nominal is 285; 270 is four standard errors below it. Counting items alone would give far less for (2, 0.1).
@@ -184,6 +186,7 @@ def test_identical_runs_and_one_group_only():
     data = Dataset(data.name, data.labels, {**data.splits, "test": one_group})
     pair = comparison([Run("full"), Run("lora", 0, range(9))], data)["pairs"][0]
     assert (pair["interval"], pair["p_holm"], pair["decision"]) == (None, None, "undecided")
+    assert comparison([Run("full")], data)["strategies"][0]["accuracy"]["interval"] is None
 
 
 def test_the_margin_is_the_study_s():

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from unfreeze.analysis.compare import accuracy_covariance, holm, pooled_seed_variance, variance_of
-from unfreeze.analysis.decisions import Variance, decide, estimate, to_settle
+from unfreeze.analysis.decisions import Variance, decide, estimate, interval_of, to_settle, wilson
 from unfreeze.analysis.verdict import turned
 
 ITEM_SD, GROUP_SD = 1.0, 0.7  # of difficulty, beside a run's own noise of 0.4
@@ -71,6 +71,43 @@ def test_a_family_of_equal_strategies_is_seldom_told_apart(seed_sd):
     assert wrong <= stats.binom.ppf(0.999, 400, 0.05)
     # Pairs share strategies, so that their 1,200 intervals err together: 92 % is some three standard errors below 95.
     assert 0.92 * 1200 <= covered < 1200
+
+
+@pytest.mark.parametrize("accuracy", [0.8, 0.98])
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (2, 0.15), (4, 0.1)])
+def test_intervals_cover_a_strategy_s_accuracy(accuracy, seeds, seed_sd):
+    """Over other items and other seeds; items alone would cover 83 % where seeds vary most."""
+    rng = np.random.default_rng(14)
+    covered = 0
+    for _ in range(300):
+        correct, clusters, members = simulate(rng, [accuracy, 0.8], seeds, seed_sd)
+        seen, covariance = correct.mean(1), accuracy_covariance(correct, clusters)
+        pooled = pooled_seed_variance(seen, members)
+        variance = variance_of(seen, covariance, members[:1], clusters.max() + 1, pooled)
+        low, high = interval_of(seen[members[0]].mean(), variance)
+        assert 0 <= low < high <= 1
+        covered += low <= accuracy <= high
+    # Nominal is 285; 270 is four standard errors below it.
+    assert covered >= 270
+
+
+def test_with_one_seed_and_no_groups_the_interval_is_scipy_s_wilson():
+    """Up to Student's quantile, and a variance over n - 1: a thousandth of the interval's width here."""
+    correct = (np.arange(2000) < 1700)[None]
+    variance = variance_of(
+        correct.mean(1), accuracy_covariance(correct, np.arange(2000)), [np.array([0])], 2000, (0, 0)
+    )
+    expected = stats.binomtest(1700, 2000).proportion_ci(method="wilson")
+    assert interval_of(0.85, variance) == pytest.approx(list(expected), abs=5e-5)
+    assert wilson(0.85, stats.norm.ppf(0.975) ** 2 / 2000) == pytest.approx(tuple(expected))
+    assert not variance.covers_seeds
+
+
+def test_a_strategy_that_is_always_right_may_yet_be_wrong():
+    low, high = interval_of(1.0, Variance(150, (1,), 0.0))
+    assert high == 1
+    assert low == pytest.approx(1 - 3.8 / 150, abs=2e-3)  # the quantile's square, near the rule of three
+    assert interval_of(0.9, Variance(1, (1,), float("nan"))) is None
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (3, 0.1)])

@@ -162,6 +162,17 @@ def test_the_readme_tells_the_same_story(tmp_path):
     assert "`UNF008`" in text
 
 
+def test_an_accuracy_stands_over_its_interval(tmp_path):
+    study_dir = write_study(tmp_path, RUNS)
+    html = write_report(study_dir).read_text(encoding="utf-8")
+    accuracy = read_json(study_dir.comparison)["strategies"][0]["accuracy"]
+    low, high = (f"{100 * end:.1f}" for end in accuracy["interval"])
+    table = html[html.index('id="leaderboard"') :].split("</table>")[0]
+    assert f"<br><small>{low} to {high}</small>" in table
+    assert "over test items alone where there is one seed" in table
+    assert f"90.0\u202f% ± 0.0 ({low} to {high}) |" in study_dir.readme.read_text(encoding="utf-8")
+
+
 def test_baselines_stand_below_without_a_rank(tmp_path):
     data = dataset()
     failed = {"name": "broken", "encoder": "minilm", "status": "failed", "metrics": None, "seconds": None, "note": None}

@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
+from unfreeze.analysis.decisions import wilson
 from unfreeze.records import logits_array
 
 Row = dict[str, Any]
@@ -78,16 +79,9 @@ def accuracy_in(correct: np.ndarray, parts: Sequence[tuple[str, np.ndarray]]) ->
     rows = []
     for label, mask in parts:
         accuracy, count = float(correct[:, mask].mean()), int(mask.sum())
-        low, high = _wilson(accuracy, count)
+        low, high = wilson(accuracy, float(stats.norm.ppf(0.975)) ** 2 / count)
         rows.append({"part": label, "examples": count, "accuracy": accuracy, "low": low, "high": high})
     return rows
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """Scipy's own interval takes whole successes only; a mean over seeds need not be one."""
-    square = float(stats.norm.ppf(0.975)) ** 2 / count
-    half = (square * share * (1 - share) + square**2 / 4) ** 0.5
-    return (share + square / 2 - half) / (1 + square), (share + square / 2 + half) / (1 + square)
 
 
 def human_divergence(predictions: pa.Table, examples: pa.Table) -> Row | None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
-from unfreeze.analysis.decisions import ALPHA, Variance, decide, estimate, to_settle
+from unfreeze.analysis.decisions import ALPHA, Variance, decide, estimate, interval_of, to_settle
 from unfreeze.analysis.verdict import write_verdict
 from unfreeze.study import EQUIVALENCE
 
@@ -42,18 +42,24 @@ def compare(
     tables = [predictions(row["run_id"]) for row in finished]
     gold = tables[0]["gold"].to_numpy()
     correct = np.stack([table["predicted"].to_numpy() == gold for table in tables])
-    clusters = np.unique(groups, return_inverse=True)[1]
+    names, clusters = np.unique(groups, return_inverse=True)
     majority = float(np.bincount(gold).max() / len(gold))
 
     keys = list(dict.fromkeys((row["encoder"], row["strategy"]) for row in finished))
     members = [np.array([(row["encoder"], row["strategy"]) == key for row in finished]).nonzero()[0] for key in keys]
-    strategies = [_describe([finished[i] for i in runs], correct[runs], majority) for runs in members]
+    accuracy, covariance = correct.mean(axis=1), accuracy_covariance(correct, clusters)
+    pooled = pooled_seed_variance(accuracy, members)
+
+    def varies(*sides: np.ndarray) -> Variance:
+        return variance_of(accuracy, covariance, sides, len(names), pooled)
+
+    strategies = [_describe([finished[i] for i in runs], correct[runs], majority, varies(runs)) for runs in members]
     learned = [index for index, strategy in enumerate(strategies) if not strategy["not_learned"]]
     content = {
         "equivalence": equivalence,
-        "test": {"rows": len(gold), "groups": int(clusters.max()) + 1, "majority_share": majority},
+        "test": {"rows": len(gold), "groups": len(names), "majority_share": majority},
         "strategies": strategies,
-        "pairs": _pairs(finished, members, correct, clusters, equivalence),
+        "pairs": _pairs(finished, members, correct, varies, equivalence),
         "ranking": sorted(learned, key=lambda index: -strategies[index]["accuracy"]["mean"]),
         "unranked": [index for index, strategy in enumerate(strategies) if strategy["not_learned"]],
         "failed": failed,
@@ -61,8 +67,8 @@ def compare(
     return {**content, "verdict": write_verdict(content)}
 
 
-def _describe(rows: list[Row], correct: np.ndarray, majority: float) -> Row:
-    spreads = {}
+def _describe(rows: list[Row], correct: np.ndarray, majority: float, variance: Variance) -> Row:
+    spreads: Row = {}
     for metric in ("accuracy", "macro_f1", "loss"):
         values = np.array([row["metrics"]["test"][metric] for row in rows])
         sd = float(values.std(ddof=1)) if len(values) > 1 else None
@@ -72,6 +78,7 @@ def _describe(rows: list[Row], correct: np.ndarray, majority: float) -> Row:
             "min": float(values.min()),
             "max": float(values.max()),
         }
+    spreads["accuracy"]["interval"] = interval_of(spreads["accuracy"]["mean"], variance)
     seconds = [alone for row in rows if (alone := alone_seconds(row["cost"])) is not None]
     return {
         "encoder": rows[0]["encoder"],
@@ -102,7 +109,7 @@ def learned(correct: np.ndarray, majority: float) -> bool:
 
 
 def _pairs(
-    rows: list[Row], members: list[np.ndarray], correct: np.ndarray, clusters: np.ndarray, margin: float
+    rows: list[Row], members: list[np.ndarray], correct: np.ndarray, varies: Callable[..., Variance], margin: float
 ) -> list[Row]:
     """Every pair of strategies, decided.
 
@@ -111,13 +118,11 @@ def _pairs(
     power for nothing: the two null hypotheses of a pair (no difference; at least the margin) exclude each other, so
     that a pair can only ever be wrong in one of the two ways.
     """
-    covariance, accuracy, groups = accuracy_covariance(correct, clusters), correct.mean(axis=1), int(clusters.max()) + 1
-    pooled = pooled_seed_variance(accuracy, members)
     indices = list(combinations(range(len(members)), 2))
-    variances = [variance_of(accuracy, covariance, members[a], members[b], groups, pooled) for a, b in indices]
+    variances = [varies(members[a], members[b]) for a, b in indices]
     pairs: list[Row] = []
     for (a, b), variance in zip(indices, variances, strict=True):
-        delta = float(accuracy[members[a]].mean() - accuracy[members[b]].mean())
+        delta = float(correct[members[a]].mean() - correct[members[b]].mean())
         tests = {**estimate(delta, variance, margin), "covers_seeds": variance.covers_seeds}
         mcnemars = _mcnemar_by_seed(rows, correct, members[a], members[b])
         pairs.append({"a": a, "b": b, "difference": delta, **tests, "mcnemar": mcnemars})
@@ -129,7 +134,7 @@ def _pairs(
         pair["to_settle"] = None
         if pair["decision"] == "undecided":
             needed = to_settle(pair["difference"], variance, margin, len(pairs))
-            examples = needed["groups"] and math.ceil(needed["groups"] * correct.shape[1] / groups)
+            examples = needed["groups"] and math.ceil(needed["groups"] * correct.shape[1] / variance.groups)
             pair["to_settle"] = {"seeds": needed["seeds"], "test_examples": examples}
     return pairs
 
@@ -167,9 +172,13 @@ def pooled_seed_variance(accuracy: np.ndarray, members: Sequence[np.ndarray]) ->
 
 
 def variance_of(
-    accuracy: np.ndarray, covariance: np.ndarray, a: np.ndarray, b: np.ndarray, groups: int, pooled: tuple[float, int]
+    accuracy: np.ndarray,
+    covariance: np.ndarray,
+    sides: Sequence[np.ndarray],
+    groups: int,
+    pooled: tuple[float, int],
 ) -> Variance:
-    """The variance of the accuracy of runs ``a`` less that of runs ``b`` over test items and training seeds.
+    """The variance over test items and training seeds of a strategy's accuracy, or of one's less another's.
 
     Two variances add up: that of the seed means over test items (:func:`accuracy_covariance`) and that of each
     mean over seeds. Two or three seeds say little about their own spread, so a strategy's is taken to be at least
@@ -183,20 +192,20 @@ def variance_of(
     Args:
         accuracy: shape (runs,).
         covariance: shape (runs, runs), over test items.
-        a: indices of one strategy's runs.
-        b: indices of the other's.
+        sides: indices of the strategy's runs; then, for a difference, those of the other's.
         groups: of test items.
         pooled: what :func:`pooled_seed_variance` says of all strategies.
     """
     weights = np.zeros(len(accuracy))
-    weights[a], weights[b] = 1 / len(a), -1 / len(b)
+    for sign, runs in zip((1, -1), sides, strict=False):
+        weights[runs] = sign / len(runs)
     # Rounding can make the variance of identical runs a little negative.
     items = max(float(weights @ covariance @ weights), 0.0) if groups > 1 else float("nan")
-    seeds = (len(a), len(b))
+    seeds = tuple(len(runs) for runs in sides)
     if min(seeds) < 2:
         return Variance(groups, seeds, items)
-    of_seed = np.array([max(accuracy[runs].var(ddof=1), pooled[0]) for runs in (a, b)])
-    disagreement = np.array([_disagreement(covariance[np.ix_(runs, runs)]) for runs in (a, b)])
+    of_seed = np.array([max(accuracy[runs].var(ddof=1), pooled[0]) for runs in sides])
+    disagreement = np.array([_disagreement(covariance[np.ix_(runs, runs)]) for runs in sides])
     return Variance(groups, seeds, items, disagreement, np.maximum(of_seed - disagreement, 0), of_seed, pooled[1])
 
 

@@ -20,16 +20,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Variance:
-    """Where the variance of a difference in accuracy comes from; a larger study's can be foreseen from it.
+    """Where the variance of an accuracy, or of a difference, comes from; a larger study's can be foreseen from it.
 
     Two sources add up. That over test items falls with more groups of them; what seeds disagree on is part of it and
     falls with more seeds too. That over training falls with more seeds alone. All are shares squared; arrays hold one
-    for each strategy.
+    for each strategy: two for a difference, one for an accuracy.
 
     Attributes:
         groups: of test items.
         seeds: how many runs each strategy has.
-        items: over test items, of the difference between the means over seeds.
+        items: over test items, of the mean over seeds or of the difference between two.
         disagreement: of one run over test items, beyond what all seeds of its strategy share.
         training: of one run over seeds, beyond that disagreement; 0 where a strategy has a single run.
         of_seed: of one run over seeds, as its strategy's runs (or those of all together) show it.
@@ -37,7 +37,7 @@ class Variance:
     """
 
     groups: int
-    seeds: tuple[int, int]
+    seeds: tuple[int, ...]
     items: float
     disagreement: np.ndarray = field(default_factory=lambda: np.zeros(2))
     training: np.ndarray = field(default_factory=lambda: np.zeros(2))
@@ -46,7 +46,7 @@ class Variance:
 
     @property
     def covers_seeds(self) -> bool:
-        """Whether both strategies ran with several seeds."""
+        """Whether every strategy ran with several seeds."""
         return min(self.seeds) > 1
 
     def at(self, seeds: int | None = None, groups: int | None = None, floor: float = 0.0) -> tuple[float, float]:
@@ -57,7 +57,8 @@ class Variance:
             groups: of test items; None for as many as there are.
             floor: the least that one group can add to the variance over items.
         """
-        now, then = np.array(self.seeds), np.array(self.seeds if seeds is None else (seeds, seeds))
+        now = np.array(self.seeds)
+        then = now if seeds is None else np.full_like(now, seeds)
         groups = groups or self.groups
         shrunk = self.groups / groups
         over_items = self.items + float((self.disagreement / then - self.disagreement / now).sum())
@@ -109,6 +110,45 @@ def estimate(difference: float, variance: Variance, margin: float) -> Row:
         "p_equivalence": _tail(null_df, inside / null_error) if null_error else float(inside <= 0),
         "detectable": (_t(df, 1 - ALPHA / 2) + _t(df, POWER)) * error if error else None,
     }
+
+
+def interval_of(accuracy: float, variance: Variance) -> list[float] | None:
+    """A 95 % interval of one strategy's accuracy, for other test items and, where it has several, other seeds.
+
+    Over items it is :func:`wilson` with Student's quantile, on as many independent examples as would vary like these
+    (recommended for clustered samples by Franco, Little, Louis and Slud 2019, PMC6690503). What seeds add is joined
+    to each side by its square (Zou and Donner 2008): it need not shrink towards 0 and 1 as the variance over items
+    does.
+
+    Simulated with one to five seeds and accuracies of 80 to 99.5 %, it covers 93 to 99 %; 90 % where two seeds vary
+    much more in this strategy than in others.
+
+    Returns:
+        Both ends; None where no variance can be estimated.
+    """
+    spread, df = variance.at()
+    if not math.isfinite(spread):
+        return None
+    t = _t(df, 1 - ALPHA / 2)
+    # Groups of which none differs from the others count as one example each.
+    per_example = variance.items / (accuracy * (1 - accuracy)) if variance.items else 1 / variance.groups
+    low, high = wilson(accuracy, t * t * per_example)
+    training = t * math.sqrt(spread - variance.items)
+    return [
+        max(accuracy - math.hypot(accuracy - low, training), 0.0),
+        min(accuracy + math.hypot(high - accuracy, training), 1.0),
+    ]
+
+
+def wilson(share: float, square: float) -> tuple[float, float]:
+    """Wilson's interval (1927) of a share, for counts that need not be whole.
+
+    Args:
+        share: 0 to 1.
+        square: the quantile's square over the number of examples.
+    """
+    half = (square * share * (1 - share) + square**2 / 4) ** 0.5
+    return (share + square / 2 - half) / (1 + square), (share + square / 2 + half) / (1 + square)
 
 
 def decide(difference: float, p_holm: float | None, p_equivalence_holm: float | None) -> str:

@@ -90,9 +90,9 @@ class Content:
         return {run["run_id"]: run["published"] for run in self.resolved["runs"] if run.get("published")}
 
     @cached_property
-    def kinds(self) -> dict[str, str]:
-        """What a study calls each run's strategy before its options: ``lora``, ``partial`` and so on, by run id."""
-        return {run["run_id"]: run["spec"]["strategy"]["kind"] for run in self.resolved["runs"]}
+    def options(self) -> dict[str, Row]:
+        """Each run's strategy as its spec has it, by run id: ``kind`` (``lora``, ``partial``) and every option."""
+        return {run["run_id"]: run["spec"]["strategy"] for run in self.resolved["runs"]}
 
     @cached_property
     def elsewhere(self) -> list[Row]:
@@ -141,7 +141,7 @@ class Content:
                     "rank": len(rows) + 1 if index in self.comparison["ranking"] else None,
                     "against_best": decisions.get(index),
                     "params": runs[0]["params"],
-                    "kind": self.kinds[runs[0]["run_id"]],
+                    "options": self.options[runs[0]["run_id"]],
                     "prefix_depth": runs[0]["environment"].get("prefix_depth"),
                     "cost": _means([row["cost"] for row in runs]),
                     "published": next(
@@ -171,7 +171,8 @@ def _cells(comparison: Row) -> dict[tuple[str, str], Row]:
     if not strategies:
         return {}
     best = max(range(len(strategies)), key=lambda index: strategies[index]["accuracy"]["mean"])
-    cells = {_key(strategy): {**strategy["accuracy"], "difference": None} for strategy in strategies}
+    nothing = {"difference": None, "interval": None}
+    cells = {_key(strategy): {**strategy["accuracy"], **nothing} for strategy in strategies}
     for pair in comparison["pairs"]:
         if best in (pair["a"], pair["b"]):
             sign, other = (1, pair["a"]) if pair["b"] == best else (-1, pair["b"])

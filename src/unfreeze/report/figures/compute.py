@@ -190,8 +190,8 @@ def lora_against_partial(leaderboard: Sequence[Row]) -> str | None:
     """Why the best LoRA is or is not cheaper than the best partial fine-tuning of the same encoder, as measured here.
 
     Args:
-        leaderboard: rows with ``encoder``, ``strategy``, ``rank``, ``kind``, ``prefix_depth``, ``alone_seconds`` and
-            ``cost``.
+        leaderboard: rows with ``encoder``, ``strategy``, ``rank``, ``options``, ``prefix_depth``, ``alone_seconds``
+            and ``cost``.
 
     Returns:
         One sentence; None where no encoder has both ranked, with all of their memory and time measured.
@@ -227,7 +227,7 @@ def _rivals(leaderboard: Sequence[Row]) -> tuple[tuple[Row, str], tuple[Row, str
     """The first LoRA and the first partial fine-tuning of one encoder, each with its name."""
     named = zip(leaderboard, _names(leaderboard), strict=True)
     able = [(row, name) for row, name in named if row["rank"] is not None and _measured(row, (*MEMORY, *TIME))]
-    loras, partials = ([(row, name) for row, name in able if row["kind"] == kind] for kind in ("lora", "partial"))
+    loras, partials = ([pair for pair in able if pair[0]["options"]["kind"] == kind] for kind in ("lora", "partial"))
     return next(((a, b) for a, b in product(loras, partials) if a[0]["encoder"] == b[0]["encoder"]), None)
 
 
