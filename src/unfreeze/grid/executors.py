@@ -1,7 +1,8 @@
 """Where jobs run: each in a fresh process, several side by side, or all in this one.
 
 Importing torch, transformers and PEFT takes 6-8 s on two cores, so fresh processes are forked by a server
-(:mod:`unfreeze.grid.server`) that has imported them and run nothing. A forked job's peak memory is its own.
+(:mod:`unfreeze.grid.server`) that has imported them and run nothing. A forked job's peak memory is its own,
+and it ends with this process, even one that is killed.
 
 A job is what :func:`unfreeze.grid.run.run_job` does, with an ``id`` and the ids it ``needs`` to have ended before. What
 is called when one has ended may return further ones.
@@ -51,12 +52,20 @@ def local(folder: Path, jobs: Sequence[Job], report: Report, finish: Finish, *, 
         workers: jobs that run at a time.
         threads: of each job's matrix products; ``OMP_NUM_THREADS`` has precedence.
     """
-    command = [sys.executable, "-m", "unfreeze.grid.server", str(folder)]
+    lifeline, held = os.pipe()
+    command = [sys.executable, "-m", "unfreeze.grid.server", str(folder), str(lifeline)]
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     # A session of its own: Ctrl-C reaches this process alone, which then ends the whole group.
     server = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
+        pass_fds=[lifeline],
     )
+    os.close(lifeline)
     assert server.stdin
     assert server.stdout
     try:
@@ -71,6 +80,7 @@ def local(folder: Path, jobs: Sequence[Job], report: Report, finish: Finish, *, 
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+        os.close(held)
 
 
 def _serve(stdin: IO[str], stdout: IO[str], waiting: list[Job], report: Report, finish: Finish, workers: int) -> None:

@@ -1,8 +1,8 @@
-"""``python -m unfreeze.grid.server DIR``: import what every run needs once, then fork a process for each job.
+"""``python -m unfreeze.grid.server DIR LIFELINE``: import what every run needs once, then fork a process for each job.
 
 Jobs come as JSON lines on standard input and start at once; rows that jobs report, and how each ended, leave as JSON
 lines on standard output. The server itself never computes: a fork of a process whose thread pools have started would
-hang.
+hang. LIFELINE is the descriptor of a pipe whose other end the caller holds, and nobody else: it closes with the caller.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 import peft  # noqa: F401
@@ -24,25 +25,32 @@ PIECE = 4096
 
 def main() -> None:
     """Serve until standard input closes."""
-    folder = sys.argv[1]
+    folder, lifeline = sys.argv[1], int(sys.argv[2])
     # The rows' channel is kept apart, so that a library's print cannot break it.
     channel = os.dup(1)
     os.dup2(2, 1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     for line in sys.stdin:
         if os.fork() == 0:
-            _keep(folder, json.loads(line), channel)
+            _keep(folder, json.loads(line), channel, lifeline)
 
 
-def _keep(folder: str, job: dict[str, Any], channel: int) -> None:
+def _keep(folder: str, job: dict[str, Any], channel: int, lifeline: int) -> None:
     """Fork the job, wait for it, and say how it ended: the server goes on to the next one meanwhile."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if child == 0:
+        threading.Thread(target=_end_with_the_caller, args=(lifeline,), daemon=True).start()
         _do(folder, job, channel)
     _, status = os.waitpid(child, 0)
     _write(channel, {"kind": "exit", "job": job["id"], "code": os.waitstatus_to_exitcode(status)})
     os._exit(0)
+
+
+def _end_with_the_caller(lifeline: int) -> None:
+    """Wait for the caller's end, however it comes: a second start may take over the folder the moment after."""
+    os.read(lifeline, 1)  # nothing is ever written: it returns when the pipe closes
+    os._exit(1)
 
 
 def _do(folder: str, job: dict[str, Any], channel: int) -> None:
