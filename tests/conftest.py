@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 import transformers as tf
+import yaml
 from tokenizers import ByteLevelBPETokenizer
 
 from unfreeze.records import EXAMPLES, Dataset
@@ -112,3 +118,35 @@ def small() -> Dataset:
     sizes = {"train": 180, "validation": 48, "test": 48}
     splits = {name: split_table(rows, 3, True, seed, name) for seed, (name, rows) in enumerate(sizes.items())}
     return Dataset("small", NLI, splits)
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, tiny: Callable[[str], str]) -> Callable[..., Path]:
+    """Write a study on generated captions; what is given replaces whole sections, but for the recipe."""
+
+    def write(*, recipe: dict[str, Any] | None = None, **sections: Any) -> Path:
+        content = {
+            "name": "trial",
+            "data": {"dataset": "captions", "pairs": 240, "max_length": 48},
+            "encoders": [tiny()],
+            "recipe": {"epochs": 1, "batch_size": 16, "precision": "fp32", **(recipe or {})},
+            **sections,
+        }
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+def run_and_kill(study: Path, out: Path, *patterns: str) -> None:
+    """Run a study in a program of its own, and kill that when every pattern has a file in the study's folder."""
+    code = "import sys; from unfreeze import run_study; run_study(*sys.argv[1:], workers=1)"
+    process = subprocess.Popen([sys.executable, "-c", code, str(study), str(out)], start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not all(list(out.glob(pattern)) for pattern in patterns):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

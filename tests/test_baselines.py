@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-import yaml
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -100,17 +99,8 @@ def test_strategies_that_are_not_surely_better_are_named():
 
 
 @pytest.fixture
-def study(tmp_path, tiny):
-    content = {
-        "name": "trial",
-        "data": {"dataset": "captions", "pairs": 240, "max_length": 48},
-        "encoders": [tiny()],
-        "strategies": ["head-only"],
-        "recipe": {"epochs": 1, "batch_size": 16, "precision": "fp32"},
-    }
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+def study(study_file):
+    return study_file(strategies=["head-only"])
 
 
 def run(study, out, *overrides, watch=lambda row: None, executor="inline"):
@@ -185,19 +175,11 @@ def test_many_training_rows_are_sampled_with_their_balance(monkeypatch):
     assert note == "a stratified 20 of 90 training examples"
 
 
-def test_single_texts_have_no_hypothesis(tmp_path, tiny):
+def test_single_texts_have_no_hypothesis(tmp_path, study_file):
     path = tmp_path / "reviews.csv"
     rows = [f"the man sleeps {'outside' if i % 2 else 'inside'} {i},{'good' if i % 2 else 'bad'}" for i in range(120)]
     path.write_text("\n".join(["text,label", *rows]))
-    content = {
-        "name": "reviews",
-        "data": {"dataset": "files", "path": str(path), "max_length": 16},
-        "encoders": [tiny()],
-        "strategies": ["head-only"],
-        "recipe": {"epochs": 1, "precision": "fp32"},
-    }
-    study = tmp_path / "study.yaml"
-    study.write_text(yaml.safe_dump(content))
+    study = study_file(data={"dataset": "files", "path": str(path), "max_length": 16}, strategies=["head-only"])
     found = run(study, tmp_path / "out").baselines
     assert [row["name"] for row in found] == [MAJORITY, FROZEN]
     assert found[1]["metrics"]["test"]["accuracy"] > 0.9, "one word tells the classes apart"

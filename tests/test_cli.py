@@ -4,7 +4,6 @@ import sys
 
 import pyarrow.csv
 import pytest
-import yaml
 
 from unfreeze import cli
 from unfreeze.grid.runner import run_study
@@ -27,17 +26,9 @@ def unfreeze(monkeypatch, capsys):
 
 
 @pytest.fixture
-def study(tmp_path, tiny):
-    path = tmp_path / "study.yaml"
-    content = {
-        "name": "trial",
-        "data": {"dataset": "captions", "pairs": 120, "max_length": 48},
-        "encoders": [tiny()],
-        "strategies": ["head-only", "lora"],
-        "recipe": {"epochs": 1, "batch_size": 16, "precision": "fp32"},
-    }
-    path.write_text(yaml.safe_dump(content))
-    return path
+def study(study_file):
+    data = {"dataset": "captions", "pairs": 120, "max_length": 48}
+    return study_file(strategies=["head-only", "lora"], data=data)
 
 
 @pytest.fixture

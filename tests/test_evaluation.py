@@ -24,18 +24,8 @@ def test_merged_probabilities_are_summed():
 
 
 @pytest.fixture
-def study(tmp_path, tiny):
-    content = {
-        "name": "trial",
-        "data": {"dataset": "captions", "pairs": 240, "max_length": 48},
-        "encoders": [tiny()],
-        "strategies": ["head-only", {"lora": {"rank": 2}}],
-        "recipe": {"epochs": 1, "batch_size": 16, "precision": "fp32"},
-        "baselines": False,
-    }
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+def study(study_file):
+    return study_file(strategies=["head-only", {"lora": {"rank": 2}}], baselines=False)
 
 
 def test_a_new_set_trains_nothing_again(study, tmp_path):

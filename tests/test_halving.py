@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-import yaml
 
 from unfreeze.errors import MissingExtra
 from unfreeze.grid import search as grid_search
@@ -15,19 +14,8 @@ pytest.importorskip("optuna")
 
 
 @pytest.fixture
-def study(tmp_path, tiny, monkeypatch):
+def study(study_file, monkeypatch):
     """Nine candidates and five trials; the higher the rank, the better."""
-    content = {
-        "name": "halved",
-        "data": {"dataset": "captions", "pairs": 120, "max_length": 48},
-        "encoders": [tiny()],
-        "strategies": [{"lora": {"rank": {"tune": [1, 2, 4]}}}],
-        "recipe": {"epochs": 3, "batch_size": 16, "precision": "fp32", "learning_rate": "tune"},
-        "tuning": {"trials": 5},
-        "baselines": False,
-    }
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(content))
     measured = grid_search.outcome
 
     def outcome(folder, stopped=False):
@@ -39,7 +27,13 @@ def study(tmp_path, tiny, monkeypatch):
         return found | {"accuracy": accuracy, "loss": 1.0}
 
     monkeypatch.setattr(grid_search, "outcome", outcome)
-    return path
+    return study_file(
+        data={"dataset": "captions", "pairs": 120, "max_length": 48},
+        strategies=[{"lora": {"rank": {"tune": [1, 2, 4]}}}],
+        recipe={"epochs": 3, "learning_rate": "tune"},
+        tuning={"trials": 5},
+        baselines=False,
+    )
 
 
 def search(out):

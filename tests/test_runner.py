@@ -2,15 +2,11 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
+from conftest import run_and_kill
 from unfreeze.errors import DataError, StudyDirError, StudyError
 from unfreeze.grid import run as grid_run
 from unfreeze.grid.predictor import Predictor
@@ -21,19 +17,9 @@ from unfreeze.studydir import StudyDir, read_table
 
 
 @pytest.fixture
-def study(tmp_path, tiny):
+def study(study_file):
     """A study file: three strategies, two seeds, on a small generated corpus."""
-    content = {
-        "name": "trial",
-        "data": {"dataset": "captions", "pairs": 240, "max_length": 48},
-        "encoders": [tiny()],
-        "strategies": ["head-only", {"partial": {"layers": 1}}, {"lora": {"rank": 2}}],
-        "recipe": {"epochs": 1, "batch_size": 16, "precision": "fp32"},
-        "seeds": [0, 1],
-    }
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return study_file(strategies=["head-only", {"partial": {"layers": 1}}, {"lora": {"rank": 2}}], seeds=[0, 1])
 
 
 def run(study, out, *overrides, executor="inline", watch=lambda row: None):
@@ -235,27 +221,12 @@ def test_two_entries_of_one_strategy_are_told_apart(study, tmp_path):
     assert [row["strategy"] for row in result.rows] == ["full (learning_rate 0.0001)", "full (learning_rate 0.001)"]
 
 
-def worker(study, out):
-    code = "import sys; from unfreeze import run_study; run_study(*sys.argv[1:], workers=1)"
-    return subprocess.Popen([sys.executable, "-c", code, str(study), str(out)], start_new_session=True)
-
-
-def test_fresh_processes_and_a_kill_in_the_middle(study, tmp_path, monkeypatch):
+def test_fresh_processes_and_a_kill_in_the_middle(study_file, tmp_path, monkeypatch):
     """The whole program is killed as it trains; the same command goes on, and the results are those of a quiet run."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in this process: sums in another order round otherwise
-    overrides = yaml.safe_load(Path(study).read_text())
-    overrides["strategies"], overrides["seeds"] = ["head-only", "full"], [0]
-    overrides["recipe"]["epochs"] = 30
-    study.write_text(yaml.safe_dump(overrides))
+    study = study_file(strategies=["head-only", "full"], recipe={"epochs": 30})
     out = tmp_path / "killed"
-    process = worker(study, out)
-    deadline = time.monotonic() + 120
-    while not list(out.glob("runs/*--full--*/checkpoint/resume.pt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    run_and_kill(study, out, "runs/*--full--*/checkpoint/resume.pt")
     rows = {row["run_id"]: row for row in collect(StudyDir(out))}
     assert {row["status"] for row in rows.values()} == {"finished", "pending"}
 

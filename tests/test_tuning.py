@@ -2,17 +2,11 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-import yaml
 
+from conftest import run_and_kill
 from unfreeze.errors import StudyError
 from unfreeze.grid import run as grid_run
 from unfreeze.grid import search as grid_search
@@ -22,20 +16,10 @@ from unfreeze.studydir import StudyDir, read_json
 
 
 @pytest.fixture
-def study(tmp_path, tiny):
+def study(study_file):
     """Two strategies with three learning rates each."""
-    content = {
-        "name": "tuned",
-        "data": {"dataset": "captions", "pairs": 240, "max_length": 48},
-        "encoders": [tiny()],
-        "strategies": ["head-only", {"partial": {"layers": 1}}],
-        "recipe": {"epochs": 1, "batch_size": 16, "precision": "fp32", "learning_rate": "tune"},
-        "seeds": [0, 1],
-        "baselines": False,
-    }
-    path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    strategies = ["head-only", {"partial": {"layers": 1}}]
+    return study_file(strategies=strategies, recipe={"learning_rate": "tune"}, seeds=[0, 1], baselines=False)
 
 
 def run(study, out, *overrides, executor="inline", watch=lambda row: None, **more):
@@ -248,21 +232,11 @@ def test_a_seed_of_the_study_is_no_seed_for_trials(study, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_killed_in_a_process_of_its_own_and_resumed_side_by_side(study, tmp_path, monkeypatch):
+def test_killed_in_a_process_of_its_own_and_resumed_side_by_side(study_file, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    content = yaml.safe_load(Path(study).read_text())
-    content["strategies"], content["seeds"], content["recipe"]["epochs"] = ["full"], [0], 6
-    study.write_text(yaml.safe_dump(content))
-    out = tmp_path / "killed"
-    code = "import sys; from unfreeze import run_study; run_study(*sys.argv[1:], workers=1)"
-    process = subprocess.Popen([sys.executable, "-c", code, str(study), str(out)], start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (list(out.glob("tuning/*/result.json")) and list(out.glob("tuning/*/checkpoint/resume.pt"))):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    recipe = {"epochs": 6, "learning_rate": "tune"}
+    study, out = study_file(strategies=["full"], recipe=recipe, baselines=False), tmp_path / "killed"
+    run_and_kill(study, out, "tuning/*/result.json", "tuning/*/checkpoint/resume.pt")
     (begun,) = (path.parent.parent.name for path in out.glob("tuning/*/checkpoint/resume.pt"))
     assert conclude(StudyDir.existing(out)).rows == []
     finished = {path.parent.name for path in out.glob("tuning/*/result.json")}
