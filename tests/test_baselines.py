@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -120,6 +121,8 @@ def test_every_figure_can_be_computed_again(study, tmp_path):
     shares = np.bincount(data.splits["test"]["gold"].to_numpy()) / len(data.splits["test"])
     assert found[0]["metrics"]["test"]["accuracy"] in shares
     assert found[0]["seconds"] is None
+    assert "of premise and hypothesis, each encoded alone; fitted on all" in found[1]["note"]
+    assert "of the hypothesis alone: it sees one text; fitted on all" in found[2]["note"]
     assert found[1]["seconds"] > 0
     assert read_json(study_dir.baselines_json) == found
     assert [pair["strategy"] for pair in read_json(study_dir.comparison)["baselines"]] == ["head-only"]
@@ -183,6 +186,10 @@ def test_single_texts_have_no_hypothesis(tmp_path, study_file):
     found = run(study, tmp_path / "out").baselines
     assert [row["name"] for row in found] == [MAJORITY, FROZEN]
     assert found[1]["metrics"]["test"]["accuracy"] > 0.9, "one word tells the classes apart"
+    assert found[1]["note"].startswith("Logistic regression (C = ")
+    assert "on the encoder's embeddings, frozen, of the text; fitted on all" in found[1]["note"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert not re.search("hypothes[ie]s", re.sub("<(script|style).*?</\\1>", "", page, flags=re.DOTALL), re.IGNORECASE)
 
 
 def test_equal_texts_are_encoded_once(monkeypatch, tiny):

@@ -169,7 +169,8 @@ class Study(Section):
     Attributes:
         tuning: the budget of what is left to validation (``learning_rate: tune``).
         equivalence: a difference in test accuracy smaller than this share does not matter.
-        baselines: also show what the majority class, frozen embeddings and the hypothesis alone reach.
+        baselines: also show what the majority class reaches, and logistic regression on the encoder's frozen
+            embeddings: of all of the text and, where there is one, of the hypothesis alone.
         evaluate_on: further labelled sets by name; a new one trains nothing again.
     """
 

@@ -181,7 +181,8 @@ def hypothesis_only(evidence: Evidence) -> str | None:
     if not close or not learned(np.arange(rows) >= test["mistakes"], majority):
         return None
     return (
-        f"The hypothesis alone reaches {100 * test['accuracy']:.1f} % (frozen embeddings of {row['encoder']}), "
+        f"The hypothesis alone reaches {100 * test['accuracy']:.1f} % (logistic regression on its embedding by "
+        f"{row['encoder']}, frozen), "
         f"{100 * way:.0f} % of the way from the most frequent class to the best strategy: much of the accuracy here "
         "may come from how hypotheses are worded, not from what follows from a premise."
     )

@@ -132,7 +132,7 @@ def _make(study_dir: StudyDir, spec: RunSpec, missing: dict[str, Row], device: s
         )
         logits = {split: model_logits(model, features[split], len(gold[split]), labels) for split in SPLITS[1:]}
         seconds = embed_seconds + time.perf_counter() - started
-        note = f"Logistic regression (C = {strength:g}) on {about}."
+        note = f"Logistic regression (C = {strength:g}) on {_read(name, dataset)}; fitted on {about}."
         _keep(study_dir.baseline(row["baseline_id"]), dataset, logits, row, seconds, note)
 
 
@@ -169,6 +169,14 @@ def _features(texts: list[np.ndarray], name: str) -> Features:
     if name == HYPOTHESIS_ONLY or len(texts) == 1:
         return lambda rows: texts[-1][rows]
     return lambda rows: pair_features(texts[0][rows], texts[1][rows])
+
+
+def _read(name: str, dataset: Dataset) -> str:
+    """What a baseline is given of an example."""
+    if name == HYPOTHESIS_ONLY:
+        return "the same encoder's embedding, frozen, of the hypothesis alone: it sees one text"
+    which = "premise and hypothesis, each encoded alone" if dataset.is_pair else "the text"
+    return f"the encoder's embeddings, frozen, of {which}"
 
 
 def _keep(
