@@ -17,6 +17,8 @@ from unfreeze.study import EQUIVALENCE
 
 Row = dict[str, Any]
 
+ROUNDING = 1e-12  # of a run's own variance: what is left of a difference between identical runs
+
 
 def compare(
     results: list[Row], predictions: Callable[[str], pa.Table], groups: np.ndarray, equivalence: float = EQUIVALENCE
@@ -118,7 +120,7 @@ def _pairs(
     pairs: list[Row] = []
     for (a, b), variance in zip(indices, variances, strict=True):
         delta = float(accuracy[members[a]].mean() - accuracy[members[b]].mean())
-        tests = {**estimate(delta, variance, margin), "covers_seeds": variance.covers_seeds}
+        tests = {**estimate(delta, variance, margin, len(indices)), "covers_seeds": variance.covers_seeds}
         mcnemars = _mcnemar_by_seed(rows, correct, members[a], members[b])
         pairs.append({"a": a, "b": b, "difference": delta, **tests, "mcnemar": mcnemars})
     for key in ("p", "p_equivalence"):
@@ -150,8 +152,11 @@ def accuracy_covariance(correct: np.ndarray, clusters: np.ndarray) -> np.ndarray
     count = int(clusters.max()) + 1
     if count < 2:
         return np.full((len(correct), len(correct)), np.nan)
-    deviations = np.stack([np.bincount(clusters, hits - hits.mean(), count) for hits in correct])
-    return np.asarray(deviations @ deviations.T / correct.shape[1] ** 2 * count / (count - 1))
+    size, rows = np.bincount(clusters), correct.shape[1]
+    # In whole numbers, so that clusters that do not deviate give exactly zero.
+    hits = np.stack([np.bincount(clusters, of_run, count).astype(np.int64) for of_run in correct])
+    deviations = (rows * hits - size * hits.sum(axis=1, keepdims=True)) / rows
+    return np.asarray(deviations @ deviations.T / rows**2 * count / (count - 1))
 
 
 def pooled_seed_variance(accuracy: np.ndarray, members: Sequence[np.ndarray]) -> tuple[float, int]:
@@ -190,8 +195,9 @@ def variance_of(
     """
     weights = np.zeros(len(accuracy))
     weights[a], weights[b] = 1 / len(a), -1 / len(b)
-    # Rounding can make the variance of identical runs a little negative.
-    items = max(float(weights @ covariance @ weights), 0.0) if groups > 1 else float("nan")
+    items = float(weights @ covariance @ weights) if groups > 1 else float("nan")
+    if items < ROUNDING * covariance.diagonal().max():
+        items = 0.0  # runs that answer alike
     seeds = (len(a), len(b))
     if min(seeds) < 2:
         return Variance(groups, seeds, items)
