@@ -26,7 +26,7 @@ def compare(
     """Compare the strategies of a study on its test split.
 
     Args:
-        results: rows of ``results.json``.
+        results: rows of ``results.json``; what has no ``seed`` (null) would be the same however often it were made.
         predictions: the test predictions of a run id; every run's rows stand in the same order.
         groups: shape (examples,), the group of each test example; examples of one group are not independent.
         equivalence: a difference in accuracy smaller than this share does not matter.
@@ -116,7 +116,10 @@ def _pairs(
     covariance, accuracy, groups = accuracy_covariance(correct, clusters), correct.mean(axis=1), int(clusters.max()) + 1
     pooled = pooled_seed_variance(accuracy, members)
     indices = list(combinations(range(len(members)), 2))
-    variances = [variance_of(accuracy, covariance, members[a], members[b], groups, pooled) for a, b in indices]
+    fixed = [rows[runs[0]]["seed"] is None for runs in members]
+    variances = [
+        variance_of(accuracy, covariance, members[a], members[b], groups, pooled, fixed[b]) for a, b in indices
+    ]
     pairs: list[Row] = []
     for (a, b), variance in zip(indices, variances, strict=True):
         delta = float(accuracy[members[a]].mean() - accuracy[members[b]].mean())
@@ -172,7 +175,13 @@ def pooled_seed_variance(accuracy: np.ndarray, members: Sequence[np.ndarray]) ->
 
 
 def variance_of(
-    accuracy: np.ndarray, covariance: np.ndarray, a: np.ndarray, b: np.ndarray, groups: int, pooled: tuple[float, int]
+    accuracy: np.ndarray,
+    covariance: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    groups: int,
+    pooled: tuple[float, int],
+    fixed: bool = False,
 ) -> Variance:
     """The variance of the accuracy of runs ``a`` less that of runs ``b`` over test items and training seeds.
 
@@ -192,17 +201,20 @@ def variance_of(
         b: indices of the other's.
         groups: of test items.
         pooled: what :func:`pooled_seed_variance` says of all strategies.
+        fixed: whether ``b`` has no seed: it would answer the same however often it were made.
     """
     weights = np.zeros(len(accuracy))
     weights[a], weights[b] = 1 / len(a), -1 / len(b)
     items = float(weights @ covariance @ weights) if groups > 1 else float("nan")
     if items < ROUNDING * covariance.diagonal().max():
         items = 0.0  # runs that answer alike
-    seeds = (len(a), len(b))
+    seeds = (len(a), len(a) if fixed else len(b))
     if min(seeds) < 2:
         return Variance(groups, seeds, items)
-    of_seed = np.array([max(accuracy[runs].var(ddof=1), pooled[0]) for runs in (a, b)])
-    disagreement = np.array([_disagreement(covariance[np.ix_(runs, runs)]) for runs in (a, b)])
+    varying = [a] if fixed else [a, b]
+    of_seed, disagreement = np.zeros((2, 2))
+    of_seed[: len(varying)] = [max(accuracy[runs].var(ddof=1), pooled[0]) for runs in varying]
+    disagreement[: len(varying)] = [_disagreement(covariance[np.ix_(runs, runs)]) for runs in varying]
     return Variance(groups, seeds, items, disagreement, np.maximum(of_seed - disagreement, 0), of_seed, pooled[1])
 
 
