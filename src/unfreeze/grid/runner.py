@@ -186,6 +186,14 @@ def _about(found: EvaluationSet) -> Row:
 
 def collect(study_dir: StudyDir) -> list[Row]:
     """Read every run of the grid and write ``results.json`` and ``results.csv``; returns one row for each run."""
+    rows = read_rows(study_dir)
+    write_json(study_dir.results_json, rows)
+    write_text(study_dir.results_csv, _as_csv(rows))
+    return rows
+
+
+def read_rows(study_dir: StudyDir) -> list[Row]:
+    """One row for each run of the grid; writes nothing, so that anybody may look."""
     resolved = read_json(study_dir.resolved)
     tuned = tuning_seconds(study_dir)
     rows = []
@@ -204,8 +212,6 @@ def collect(study_dir: StudyDir) -> list[Row]:
             failure = read_json(run.failure)
             row |= {"status": failure["status"], "failure": {key: failure[key] for key in ("type", "message", "step")}}
         rows.append(row)
-    write_json(study_dir.results_json, rows)
-    write_text(study_dir.results_csv, _as_csv(rows))
     return rows
 
 
