@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -32,6 +33,8 @@ def split_source(source: Source, spec: DataSpec) -> Dataset:
         DataError: the split asked for cannot be made, or leaves fewer than two classes to train on.
     """
     kind = spec.split or ("official" if len(source.splits) > 1 else GroupedSplit(grouped=SplitSizes()))
+    if not len(source.splits["train"]):
+        raise DataError(f"{source.name}: train holds no usable example{_most_dropped(source.dropped)}")
     _labels(source.name, source.splits["train"], source.labels)  # one class, or nothing at all, cannot be cut
     source = replace(source, splits=identified(source.splits))
     source = _official(source, spec.seed) if kind == "official" else _divided(source, kind, spec.seed)
@@ -49,6 +52,14 @@ def split_source(source: Source, spec: DataSpec) -> Dataset:
         if not len(splits[split]):
             raise DataError(f"{source.name}: no usable example is left in {split}; add some, or make the split larger")
     return Dataset(source.name, labels, _numbered(splits, labels), pa.concat_tables(dropped), source.notes)
+
+
+def _most_dropped(dropped: pa.Table) -> str:
+    """Why most rows could not be used."""
+    if not len(dropped):
+        return ""
+    ((reason, times),) = Counter(dropped["reason"].to_pylist()).most_common(1)
+    return f"; {times:,} of {len(dropped):,} rows were dropped for: {reason}"
 
 
 def divide(pool: pa.Table, sizes: Sequence[float], seed: int, *, grouped: bool = False) -> list[pa.Table]:
@@ -125,8 +136,7 @@ def _labels(name: str, train: pa.Table, order: tuple[str, ...] | None) -> tuple[
     """Class names that occur in training: in the source's order, else as numbers, else by the alphabet."""
     seen = set(train["label"].unique().to_pylist())
     if len(seen) < 2:
-        found = f"only the label '{seen.pop()}'" if seen else "no usable example"
-        raise DataError(f"{name}: train holds {found}; a classifier needs at least two classes")
+        raise DataError(f"{name}: train holds only the label '{seen.pop()}'; a classifier needs at least two classes")
     if order is not None:
         return tuple(label for label in order if label in seen)
     if all(re.fullmatch(r"[+-]?[0-9]+", label) for label in seen):
