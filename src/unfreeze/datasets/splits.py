@@ -74,7 +74,8 @@ def divide(pool: pa.Table, sizes: Sequence[float], seed: int, *, grouped: bool =
     Returns:
         One table more than ``sizes``, rows in the pool's order.
     """
-    unit, keys = codes(group_key(pool) if grouped else pool["guid"])
+    unit, _ = codes(group_key(pool) if grouped else pool["guid"])
+    keys = _least(unit, _written(pool) if grouped else pool["guid"])
     label, names = codes(pool["label"])
     rank = np.array([int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:8]) for key in keys], np.uint64)
     unit_size = np.bincount(unit, minlength=len(keys))
@@ -180,8 +181,21 @@ def identified(splits: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
 
 
 def group_key(raw: pa.Table) -> pa.ChunkedArray:
-    """What examples that belong together share: the group column, where there is none the premise."""
+    """What examples that belong together share: the group column, else the premise, whatever its case and spaces."""
+    alike = pc.utf8_lower(pc.utf8_normalize(pc.utf8_trim_whitespace(raw["premise"]), "NFKC"))
+    return pc.coalesce(raw["group"], pc.replace_substring_regex(alike, r"\s+", " "))
+
+
+def _written(raw: pa.Table) -> pa.ChunkedArray:
     return pc.coalesce(raw["group"], pc.utf8_trim_whitespace(raw["premise"]))
+
+
+def _least(unit: np.ndarray, text: pa.ChunkedArray) -> list[str]:
+    """The first by the alphabet of each unit's texts, which decides where the unit falls, whatever the rows' order."""
+    found: dict[int, str] = {}
+    for number, here in zip(unit.tolist(), text.to_pylist(), strict=True):
+        found[number] = min(here, found.get(number, here))
+    return list(found.values())
 
 
 def codes(values: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
