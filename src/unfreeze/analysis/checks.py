@@ -157,8 +157,9 @@ def truncation(evidence: Evidence) -> str | None:
 
 def within_noise(evidence: Evidence) -> str | None:
     """UNF007: others are undecided against the best strategy."""
-    best = set(evidence.comparison["ranking"][:1])
-    pairs = [pair for pair in evidence.comparison["pairs"] if {pair["a"], pair["b"]} & best]
+    ranking = evidence.comparison["ranking"]
+    among = [(pair, {pair["a"], pair["b"]}) for pair in evidence.comparison["pairs"]]
+    pairs = [pair for pair, both in among if both & set(ranking[:1]) and both <= set(ranking)]
     undecided = [pair for pair in pairs if pair["decision"] == "undecided"]
     if not undecided:
         return None
