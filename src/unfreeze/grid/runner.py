@@ -32,6 +32,8 @@ from unfreeze.studydir import StudyDir, read_json, read_table, write_json, write
 Row = dict[str, Any]
 Watch = Callable[[Row], None]
 
+OURS = (".lock", ".resolved.json.")
+
 
 @dataclass(frozen=True)
 class StudyResult:
@@ -131,7 +133,8 @@ def check_folder(study_dir: StudyDir, study: Study) -> None:
             raise StudyDirError(
                 f"{study_dir.path}: belongs to the study '{owner}', not '{study.name}'; choose another folder"
             )
-    elif study_dir.path.is_dir() and any(entry.name != ".lock" for entry in study_dir.path.iterdir()):
+    # A start that was killed before its first file was whole leaves a lock and a part of that file.
+    elif study_dir.path.is_dir() and any(not entry.name.startswith(OURS) for entry in study_dir.path.iterdir()):
         raise StudyDirError(f"{study_dir.path}: is not empty and not a study folder; choose another one")
 
 
