@@ -187,5 +187,6 @@ def test_a_label_with_a_line_break_is_read_back(tmp_path):
     split["test"] = str(csv(tmp_path / "b.csv", [*GOOD, '"new text","two\nlines"']))
     found = files(split)
     assert len(found.dropped) == 1
+    assert "Examples left out of validation and test, as training holds none of their classes: 1." in found.notes
     StudyDir(tmp_path / "out").write_dataset(found)
     assert StudyDir(tmp_path / "out").read_dataset().dropped.equals(found.dropped)

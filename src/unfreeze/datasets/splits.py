@@ -42,16 +42,19 @@ def split_source(source: Source, spec: DataSpec) -> Dataset:
     if spec.max_train_pairs is not None and spec.max_train_pairs < len(splits["train"]):
         splits["train"], _ = divide(splits["train"], [spec.max_train_pairs], spec.seed)
     labels = _labels(source.name, splits["train"], source.labels)
-    dropped = [source.dropped]
+    dropped, notes, left_out = [source.dropped], source.notes, 0
     for split in ("validation", "test"):
         label = splits[split]["label"]
         said = pc.binary_join_element_wise("label '", label, "' never seen in training", "")
         unseen = pc.invert(pc.is_in(label, pa.array(labels)))
         splits[split], out = take_out(splits[split], pc.if_else(unseen, said, None))
         dropped.append(out)
+        left_out += len(out)
         if not len(splits[split]):
             raise DataError(f"{source.name}: no usable example is left in {split}; add some, or make the split larger")
-    return Dataset(source.name, labels, _numbered(splits, labels), pa.concat_tables(dropped), source.notes)
+    if left_out:
+        notes += (f"Examples left out of validation and test, as training holds none of their classes: {left_out:,}.",)
+    return Dataset(source.name, labels, _numbered(splits, labels), pa.concat_tables(dropped), notes)
 
 
 def _most_dropped(dropped: pa.Table) -> str:
