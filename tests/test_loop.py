@@ -218,7 +218,7 @@ def test_a_loss_that_is_not_finite(tiny, small, tmp_path):
 def test_a_damaged_checkpoint(tiny, tmp_path):
     chosen = make_strategy("head-only", {})
     anatomy = build_classifier(tiny(), NLI, chosen, seed=0)
-    with pytest.raises(RunError, match=r"cannot be read .* run the study again"):
+    with pytest.raises(RunError, match=r"cannot be read .* delete .* run the study again"):
         load_trained(tmp_path, kept_parameters(anatomy, chosen))
     (tmp_path / "trained.safetensors").write_bytes(b"rubbish")
     with pytest.raises(RunError, match="cannot be read"):
