@@ -95,8 +95,31 @@ def test_strategies_that_are_not_surely_better_are_named():
         "lora (+1.2 points), head-only (-22.0 points)."
     ]
     assert baseline_cautions(pairs[:1]) == []
+    one_group = {**pairs[0], "interval": None}
+    assert "full (+21.3 points)" in baseline_cautions([one_group])[0], "nothing is known beyond one group"
     assert against_baselines(rows, [], tables.__getitem__, groups) == []
     assert against_baselines([], [row for row, _ in made], tables.__getitem__, groups) == []
+
+
+def test_a_strategy_s_seeds_count_against_a_baseline_that_has_none():
+    data = dataset(rows=300)
+    made = baseline(FROZEN, "minilm", data, range(110))
+    groups = data.splits["test"]["group"].to_numpy()
+
+    def against(*wrong):
+        runs = [Run("full", seed, range(count)) for seed, count in enumerate(wrong)]
+        tables = {run.run_id: predictions(data.splits["test"], data.labels, run) for run in runs}
+        rows = [result(run, data, {"test": tables[run.run_id]}) for run in runs]
+        tables |= {made[0]["baseline_id"]: made[1]}
+        (pair,) = against_baselines(rows, [made[0]], tables.__getitem__, groups)
+        return pair
+
+    alike, apart, single = against(85, 85, 85), against(5, 85, 165), against(85)
+    assert alike["difference"] == apart["difference"] == pytest.approx(25 / 300)
+    assert alike["interval"] == pytest.approx(single["interval"], abs=1e-3), "it would answer the same again"
+    assert alike["interval"][0] > 0 > apart["interval"][0]
+    assert not baseline_cautions([alike])
+    assert baseline_cautions([apart])
 
 
 @pytest.fixture

@@ -38,6 +38,9 @@ def test_a_clear_study_has_no_warning():
 
 def test_each_warning_on_a_study_that_earns_it():
     assert codes(evidence(FINE)) == ["UNF007"]
+    stuck = [Run("stuck", seed, range(105, 300)) for seed in (0, 1)]
+    barely = [Run("full", seed, range(184)) for seed in (0, 1)]
+    assert codes(evidence([*barely, *stuck])) == ["UNF001"], "what did not learn is not undecided against the best"
     assert codes(evidence([Run("full", 0, range(200)), Run("full", 1, range(200))])) == ["UNF001"]
     assert codes(evidence([Run("full", 0, range(9))])) == ["UNF008"]
     assert codes(evidence(CLEAR, truncated_share=0.011)) == ["UNF006"]
@@ -47,7 +50,8 @@ def test_each_warning_on_a_study_that_earns_it():
 
 def test_uniform_loss_last_epoch_and_machines():
     found = evidence(CLEAR)
-    found.results[0]["metrics"]["test"]["loss"] = math.log(3) * 1.01
+    found.results[0]["metrics"]["test"] |= {"loss": math.log(3) * 1.01, "brier": 0.66}
+    found.results[3]["metrics"]["test"] |= {"loss": math.log(3) * 1.01, "brier": 0.45}  # three in four right, too sure
     found.results[1]["best_epoch"] = 2
     found.results[2]["environment"] = {"device": "cuda"}
     assert codes(found) == ["UNF002", "UNF004", "UNF010"]

@@ -5,6 +5,7 @@ import sys
 import pyarrow.csv
 import pytest
 
+from study_factory import Run, write_study
 from unfreeze import cli
 from unfreeze.grid.runner import run_study
 
@@ -198,3 +199,30 @@ def test_no_traceback_reaches_the_user(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2
     assert ended.stderr == f"unfreeze: {tmp_path}/none.yaml: no such file\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (OSError(28, "No space left on device", "out/results.json"), 2, "out/results.json: No space left on device"),
+        (PermissionError(13, "Permission denied", "out"), 2, "out: Permission denied"),
+        (OSError("no route to the hub"), 2, "no route to the hub"),
+        (KeyboardInterrupt(), 130, "stopped; the same command goes on from the last whole epoch"),
+    ],
+)
+def test_what_the_machine_or_the_user_ends_is_one_line(unfreeze, monkeypatch, raised, code, said):
+    def end():
+        raise raised
+
+    monkeypatch.setattr("unfreeze.study.preset_names", end)
+    found, _, err = unfreeze("presets")
+    assert (found, err) == (code, f"unfreeze: {said}\n")
+
+
+def test_status_writes_nothing(unfreeze, tmp_path):
+    study_dir = write_study(tmp_path / "made", [Run("full", 0, range(9))])
+    before = {path: path.stat().st_mtime_ns for path in (study_dir.path, *study_dir.path.rglob("*"))}
+    code, out, _ = unfreeze("status", study_dir.path)
+    assert code == 0
+    assert "full" in out
+    assert {path: path.stat().st_mtime_ns for path in (study_dir.path, *study_dir.path.rglob("*"))} == before

@@ -115,6 +115,15 @@ def test_the_item_variance_is_what_a_bootstrap_over_groups_finds():
     np.testing.assert_allclose(accuracy_covariance(correct, clusters), bootstrap, rtol=0.15)
 
 
+def test_the_item_variance_leaves_out_one_cluster_after_another():
+    """Where one of eleven clusters holds half of the examples, dividing by all of them covered 84 %, this 91 %."""
+    rng = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(11), [100] + [10] * 10)
+    correct = rng.random((2, 200)) < 0.3 + 0.5 * rng.random(11)[clusters]
+    without = np.stack([correct[:, clusters != one].mean(axis=1) for one in range(11)]) - correct.mean(axis=1)
+    np.testing.assert_allclose(accuracy_covariance(correct, clusters), without.T @ without * 10 / 11)
+
+
 def test_without_groups_and_seeds_the_interval_is_the_paired_t_interval():
     rng = np.random.default_rng(1)
     correct = rng.random((2, 400)) < [[0.8], [0.7]]
@@ -239,3 +248,46 @@ def test_encoders_are_named_where_there_are_several():
     found = comparison([Run("full", 0, range(9), "bert"), Run("full", 0, range(99), "minilm")])
     assert len(found["pairs"]) == 1
     assert found["verdict"][0].startswith("full on bert")
+
+
+def test_identical_runs_of_three_seeds_leave_no_rounding_behind():
+    """Thirds do not add up exactly: an interval of 1e-10 claimed to find differences of 0.0 points."""
+    (pair,) = comparison([Run(name, seed, range(20 * seed, 20 * seed + 30)) for name in "ab" for seed in range(3)])[
+        "pairs"
+    ]
+    assert (pair["interval"], pair["detectable"], pair["p"]) == ([-0.02, 0.02], None, 1)
+
+
+def test_clusters_that_do_not_deviate_have_no_variance():
+    correct = np.tile(np.arange(10) < 9, (3, 7))
+    assert accuracy_covariance(correct, np.repeat(np.arange(7), 10)).tolist() == [[0.0] * 3] * 3
+
+
+def test_intervals_end_where_differences_do():
+    """Two seeds that differ by 67 points once gave an interval of ± 204 points and differences of 254 to be found."""
+    (pair,) = comparison([Run(name, seed, range((20, 220)[seed])) for name in "ab" for seed in (0, 1)])["pairs"]
+    assert (pair["interval"], pair["interval_90"], pair["detectable"]) == ([-1, 1], [-1, 1], None)
+
+
+def test_the_highest_accuracy_is_claimed_among_those_that_learned():
+    runs = [Run("full", seed, range(100 + seed)) for seed in (0, 1)]
+    runs += [Run("lora", 0, range(5)), Run("lora", 1, range(6)), Run("lora", 2, range(200))]
+    assert comparison(runs)["verdict"][0].startswith("Of the strategies whose every run learned, full has the highest")
+
+
+def test_a_pair_that_only_the_correction_leaves_open_says_so():
+    found = comparison([Run(name, 0, range(40 * place, 40 * place + 30)) for place, name in enumerate("abc")])
+    found["pairs"][0].update(interval=[0.001, 0.029], difference=0.015)
+    said = write_verdict(found)
+    assert "(-1.5 points, 95 % interval -2.9 to -0.1, not enough among 3 comparisons): " in said[1]
+    assert "among" not in said[2]
+
+
+def test_what_a_study_finds_is_what_its_correction_lets_it_find():
+    runs = [Run(name, 0, range(30 * place, 30 * place + 30)) for place, name in enumerate("abcd")]
+    (alone,) = comparison(runs[:2])["pairs"]
+    among_six = comparison(runs)["pairs"][0]
+    assert alone["interval"] == among_six["interval"]
+    t = stats.t(149)
+    ratio = (t.ppf(1 - 0.05 / 12) + t.ppf(0.8)) / (t.ppf(0.975) + t.ppf(0.8))
+    assert among_six["detectable"] / alone["detectable"] == pytest.approx(ratio)

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from unfreeze.datasets import load_dataset
 from unfreeze.datasets.caption_grammar import claim, sentence
 from unfreeze.datasets.captions import LABELS, relation
+from unfreeze.errors import DataError
 from unfreeze.study import DataSpec
 
 
@@ -101,3 +102,9 @@ def test_label_noise_is_little():
         golds.setdefault(group, []).append(gold)
     broken = np.mean([sorted(three) != [0, 1, 2] for three in golds.values() if len(three) == 3])
     assert 0.04 < broken < 0.11
+
+
+@pytest.mark.parametrize("own", [{"path": "reviews.csv"}, {"columns": {"text": "review"}}])
+def test_whoever_names_data_of_their_own_is_not_given_captions(own):
+    with pytest.raises(DataError, match="write dataset: files"):
+        load_dataset(DataSpec(**own))

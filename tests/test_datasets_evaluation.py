@@ -68,6 +68,8 @@ def test_labels_that_do_not_fit(hans, labels, said):
 
 
 def test_names_and_pairs_are_checked(hans):
+    with pytest.raises(DataError, match="one of the study's own splits or files"):
+        load(hans, MERGED, name="mistakes")
     with pytest.raises(DataError, match="one of the study's own splits"):
         load(hans, MERGED, name="test")
     with pytest.raises(StudyError):

@@ -10,6 +10,7 @@ import pytest
 from unfreeze.datasets import load_dataset
 from unfreeze.errors import DataError
 from unfreeze.study import DataSpec
+from unfreeze.studydir import StudyDir
 
 
 def files(path, **options):
@@ -125,7 +126,9 @@ def test_group_column_keeps_examples_together(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "options", "message"),
     [
-        ("a.csv", "text,label\n", {}, "no usable example"),
+        ("a.csv", "text,label\n", {}, "no usable example$"),
+        ("a.csv", "text,label\n,pos\n,neg\na,\n", {}, "no usable example; 2 of 3 rows were dropped for: empty text"),
+        ("a.csv", '"text,label\n' + "good,pos\n" * 20000, {}, "first row is no header"),
         ("a.csv", "", {}, "the file is empty"),
         ("a.csv", "text,label,text\na,b,c\n", {}, "more than one column is called 'text'"),
         ("a.csv", "txt,label\na,b\n", {}, "no column 'text' for the text; did you mean 'txt'"),
@@ -158,3 +161,32 @@ def test_paths_that_are_no_file(tmp_path):
         files({"test": "a.csv"})
     with pytest.raises(DataError, match="names the file"):
         load_dataset(DataSpec(dataset="files"))
+
+
+def test_columns_that_are_no_text_do_not_matter(tmp_path):
+    """Bytes, and numbers that no integer holds, once ended in a traceback though nobody asked for them."""
+    texts, labels = zip(*(line.split(",") for line in GOOD), strict=True)
+    others = {"image": [b"\xff\xfe"] * 30, "score": [float("inf")] * 30, "size": [1e300] * 30}
+    pa.parquet.write_table(pa.table({"text": texts, "label": labels} | others), tmp_path / "a.parquet")
+    assert examples(files(tmp_path / "a.parquet")) == dict(zip(texts, labels, strict=True))
+
+
+def test_large_numbers_of_groups_stay_apart(tmp_path):
+    """pandas writes 1234567.0 where a column has gaps; six digits made one group of all."""
+    rows = [
+        {"text": line.split(",")[0], "label": line.split(",")[1], "group": 1234567.0 + index // 3}
+        for index, line in enumerate(GOOD)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = files(tmp_path / "a.jsonl", columns={"group": "group"}, split={"random": {}})
+    assert len({number for table in found.splits.values() for number in table["group"].to_pylist()}) == 10
+
+
+def test_a_label_with_a_line_break_is_read_back(tmp_path):
+    split = {"train": str(csv(tmp_path / "a.csv", GOOD))}
+    split["test"] = str(csv(tmp_path / "b.csv", [*GOOD, '"new text","two\nlines"']))
+    found = files(split)
+    assert len(found.dropped) == 1
+    assert "Examples left out of validation and test, as training holds none of their classes: 1." in found.notes
+    StudyDir(tmp_path / "out").write_dataset(found)
+    assert StudyDir(tmp_path / "out").read_dataset().dropped.equals(found.dropped)

@@ -51,6 +51,19 @@ def test_grouped_split_separates_no_group():
     assert np.allclose([len(part) for part in parts], [200, 100, 699], atol=3)
 
 
+def test_premises_that_differ_in_case_or_spaces_stay_together():
+    """Two of 4,000 test premises of the SNLI sample stood in training too, in other case or spacing."""
+    written = ("A man  sleeps {}.", " a man sleeps {}.", "A MAN sleeps\u00a0{}.")
+    premises = pa.array([written[number % 3].format(number // 3) for number in range(300)])
+    raw = pool(300).set_column(1, "premise", premises)
+    parts = divide(raw, [0.2, 0.1], 0, grouped=True)
+    numbers = [{text.split()[-1].split("\u00a0")[-1] for text in part["premise"].to_pylist()} for part in parts]
+    assert sum(map(len, numbers)) == 100
+    rows = sorted(parts[0]["row"].to_pylist())
+    backwards = divide(raw.take(pa.array(range(299, -1, -1))), [0.2, 0.1], 0, grouped=True)
+    assert sorted(backwards[0]["row"].to_pylist()) == rows
+
+
 def test_split_does_not_depend_on_the_machine_or_the_order_of_rows():
     known = [2, 3, 10]  # if it changes, every published split changes
     raw = with_ids(pool(12))

@@ -188,3 +188,16 @@ def test_without_several_seeds_or_groups_nothing_is_foreseen():
     assert to_settle(0.012, Variance(10_000, (1, 2), 20e-6), 0.0, 1)["seeds"] is None
     assert to_settle(0.012, Variance(1, (1, 1), float("nan")), 0.0, 1) == {"seeds": None, "groups": None}
     assert set(estimate(0.1, Variance(1, (1, 1), float("nan")), 0.005).values()) == {None}
+
+
+def test_a_few_groups_that_differ_alike_prove_nothing():
+    """Two groups, one mistake more in each: no variance at all, which once made p zero and the pair decided."""
+    correct = np.ones((2, 20), bool)
+    correct[1, [0, 10]] = False
+    clusters, members = np.repeat([0, 1], 10), np.array([[0], [1]])
+    (pair,) = judge(correct, clusters, members)
+    assert (pair["difference"], pair["p"]) == (pytest.approx(-0.1), pytest.approx(1.1**-2))
+    correct[1] = False
+    (pair,) = judge(np.tile(correct, 5), np.arange(100), members)
+    assert pair["interval"] == [-1, pytest.approx(-0.97)]
+    assert pair["p"] == 2.0**-100

@@ -1,12 +1,13 @@
 """Successive halving, on tiny encoders; how good a trial is, is planted."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from unfreeze.errors import MissingExtra
 from unfreeze.grid import search as grid_search
-from unfreeze.grid.halving import rungs
+from unfreeze.grid.halving import halve, rungs
 from unfreeze.grid.runner import run_study
 from unfreeze.studydir import StudyDir, read_json
 
@@ -91,6 +92,40 @@ def test_seconds_end_a_search(study, tmp_path):
     strategies = "strategies=[{lora: {rank: {tune: [1, 2, 4]}, alpha: {tune: [1, 2, 4, 8, 16]}}}]"
     run(study, tmp_path / "out", strategies, "tuning={seconds: 0.001}")
     assert len(search(tmp_path / "out")["trials"]) == 1
+
+
+class Planted:
+    """As much of a search as halving needs; every trial finishes in its one epoch."""
+
+    def __init__(self, folder, candidates):
+        self.study_dir, self.key, self.spent = StudyDir(folder), "planted", False
+        axes = {"rank": tuple(range(candidates))}
+        self.space = SimpleNamespace(axes=axes, size=candidates, at=lambda places: {"rank": places[0]})
+        self.study = SimpleNamespace(tuning=SimpleNamespace(seed=1))
+
+    def plan(self, _):
+        return SimpleNamespace(spec=SimpleNamespace(recipe=SimpleNamespace(epochs=1)))
+
+    def outcome(self, choice):
+        return {"status": "finished", "accuracy": choice["rank"] / 10, "epochs": 1}
+
+    def ranks(self, trials=None):
+        return [choice["rank"] for step in halve(self, trials) for choice, _ in step]
+
+
+def test_seconds_that_suffice_for_every_candidate(tmp_path):
+    """Optuna's sampler stops a loop after the last of the grid, and there is none: an error once."""
+    assert sorted(Planted(tmp_path, 4).ranks()) == [0, 1, 2, 3]
+
+
+def test_a_journal_that_was_cut_within_a_line(tmp_path):
+    search = Planted(tmp_path, 6)
+    first = search.ranks(3)
+    journal = search.study_dir.tuning_journal
+    journal.write_bytes(journal.read_bytes()[:-9])
+    again = search.ranks(5)
+    assert again[:3] == first
+    assert len(set(search.ranks(6))) == 6
 
 
 def test_without_optuna_the_extra_is_named_before_anything_is_spent(study, tmp_path, monkeypatch):

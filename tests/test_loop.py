@@ -15,7 +15,7 @@ from unfreeze.training.checkpoint import kept_parameters, load_trained
 from unfreeze.training.device import Compute
 from unfreeze.training.encoder import build_classifier, load_tokenizer
 from unfreeze.training.lean import make_lean
-from unfreeze.training.loop import Trainer, parameter_groups
+from unfreeze.training.loop import History, Trainer, parameter_groups
 from unfreeze.training.predict import predict
 
 CPU = Compute(torch.device("cpu"), torch.float32, "test")
@@ -218,7 +218,7 @@ def test_a_loss_that_is_not_finite(tiny, small, tmp_path):
 def test_a_damaged_checkpoint(tiny, tmp_path):
     chosen = make_strategy("head-only", {})
     anatomy = build_classifier(tiny(), NLI, chosen, seed=0)
-    with pytest.raises(RunError, match=r"cannot be read .* run the study again"):
+    with pytest.raises(RunError, match=r"cannot be read .* delete .* run the study again"):
         load_trained(tmp_path, kept_parameters(anatomy, chosen))
     (tmp_path / "trained.safetensors").write_bytes(b"rubbish")
     with pytest.raises(RunError, match="cannot be read"):
@@ -261,3 +261,18 @@ def test_time_by_phase_and_memory_by_kind(tiny, small, tmp_path):
         # Two moments, and one step count a tensor.
         assert found[kind]["optimizer_bytes"] == 8 * trained + 4 * len(trainer.trained)
     assert found["full"]["activation_bytes"] > found["lora"]["activation_bytes"] > found["partial"]["activation_bytes"]
+
+
+def test_an_interrupted_history_is_cut_at_once_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "history.jsonl"
+    path.write_text("1\n2\n3\n")
+    History(path, print, lines=2)
+    assert path.read_text() == "1\n2\n"
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        History(path, print, lines=1)
+    assert path.read_text() == "1\n2\n"

@@ -10,7 +10,7 @@ from conftest import run_and_kill
 from unfreeze.errors import DataError, StudyDirError, StudyError
 from unfreeze.grid import run as grid_run
 from unfreeze.grid.predictor import Predictor
-from unfreeze.grid.runner import collect, conclude, run_study
+from unfreeze.grid.runner import check_folder, collect, conclude, run_study
 from unfreeze.records import logits_array, states_array
 from unfreeze.study import load_study
 from unfreeze.studydir import StudyDir, read_table
@@ -176,6 +176,11 @@ def test_a_start_that_is_interrupted_can_be_made_again(study, tmp_path, monkeypa
 def test_a_folder_that_is_something_else(study, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for left in (".lock", ".resolved.json.x7f2"):
+        (killed / left).touch()
+    check_folder(StudyDir(killed), load_study(study))
     with pytest.raises(StudyDirError, match="is not empty and not a study folder"):
         run(study, tmp_path / "photos")
     with pytest.raises(StudyDirError, match="not a study folder"):

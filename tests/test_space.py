@@ -87,7 +87,10 @@ def test_a_trial_is_the_run_that_the_choice_makes_but_for_its_seed(small):
             "lora: rank: Input should be greater than or equal to 1",
         ),
         ({"strategies": [{"lora": {"rnk": {"tune": [4]}}}]}, "did you mean 'rank'?"),
-        ({"strategies": ["full", "full"]}, "strategies: full: the same is tuned twice"),
+        (
+            {"strategies": ["full", {"full": {}, "recipe": {"learning_rate": "tune"}}]},
+            "strategies: full: the same is tuned twice",
+        ),
         ({"recipe": {"epochs": 1}, "tuning": {"trials": 4}}, "tuning: nothing is left to validation"),
     ],
 )

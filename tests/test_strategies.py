@@ -140,6 +140,7 @@ def test_partial_with_every_layer_is_all_but_the_embeddings(tiny):
         ("lora", {"rnk": 4}, "unknown key 'rnk'; did you mean 'rank'"),
         ("lora", {"rank": 0}, "rank: Input should be greater than or equal to 1"),
         ("lora", {"rank": 17}, "rank 17 is above the width 16"),
+        ("lora", {"targets": []}, "targets: a name or a list of names"),
         ("lora", {"targets": "query"}, "targets: 'query' is not known; did you mean 'query-value'"),
         ("lora", {"targets": ["querry"]}, "'querry' matches no linear map"),
         ("partial", {"layers": 4}, "layers: 4 asked for, but encoder .* has 3; choose 1 to 3"),

@@ -85,7 +85,19 @@ def test_splits(write):
         ("data.split=oficial", "data.split: Input should be 'official', not 'oficial'"),
         ("recipe.epochs=x", "recipe.epochs: Input should be a valid integer"),
         ("recipe.warmup=1.0", "recipe.warmup: Input should be less than 1, not 1.0"),
-        ("strategies=[]", "strategies: Tuple should have at least 1 item"),
+        ("strategies=[]", "strategies: one at least is wanted, not []"),
+        ("strategies=full", "strategies: a list is wanted, as in [a, b], not 'full'"),
+        ("strategies=[full, lora, full]", "study.yaml: strategies: full: the same stands there twice"),
+        ("strategies=[{lora: {}, encoders: []}]", "strategies.0.encoders: one at least is wanted"),
+        ("recipe=3", "recipe: keys and values are wanted, not 3"),
+        ("recipe.learning_rate=.inf", "recipe.learning_rate: Input should be a finite number"),
+        ("seeds=[-1]", "seeds.0: Input should be greater than or equal to 0"),
+        ("seeds=[4294967296]", "seeds.0: Input should be less than 4294967296"),
+        ("tuning.seed=-1", "tuning.seed: Input should be greater than or equal to 0"),
+        ("data.split={foo: {}}", "data.split: official, or sizes as in {random: {test: 0.2}}"),
+        ("data.split=3", "data.split: official, or sizes as in {random: {test: 0.2}}"),
+        ("data.path=3", "data.path: a path, or one for each of train, validation, test"),
+        ("data.path={trian: x}", "data.path: a path, or one for each of train, validation, test"),
         ("strategies=[{lora: {}, partial: {}}]", "this one names lora and partial"),
         ("strategies=[{lora: 8}]", "the options of lora are keys and values"),
         ("strategies=[{lora: {}, recipe: {learning_rat: 1}}]", "did you mean 'learning_rate'?"),
@@ -106,6 +118,7 @@ def test_a_fault_says_where_and_what(write, override, message):
 def test_files_that_are_no_study(tmp_path):
     for text, message in (
         ("a: [", "not valid YAML"),
+        ("recipe: {epochs: 1}\nrecipe: {batch_size: 8}", "not valid YAML: 'recipe' stands there twice"),
         ("- a", "a study is keys and values"),
         ("{}", "'strategies' is missing"),
     ):

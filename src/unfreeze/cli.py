@@ -10,10 +10,25 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from unfreeze.errors import StudyDirError, StudyError, UnfreezeError
 
+
+class Verbs(TyperGroup):
+    """The verbs; typer itself ends on Ctrl-C without a word of what is kept."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Do what was asked, and say how to go on where it was interrupted."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("unfreeze: stopped; the same command goes on from the last whole epoch", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="Which fine-tuning strategy should I use for my text classifier, and what do I give up?",
     no_args_is_help=True,
     add_completion=False,
@@ -37,13 +52,14 @@ def main() -> None:
         for line in str(error).splitlines():
             print(f"unfreeze: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("unfreeze: stopped; the same command goes on from the last whole epoch", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe has gone, as in `unfreeze presets | head -1`
         with suppress(OSError):
             sys.stdout.close()
         sys.exit(141)
+    except OSError as error:  # a full disk, a file or folder of somebody else's
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"unfreeze: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(UnfreezeError.exit_code)
 
 
 @app.command()
@@ -125,14 +141,14 @@ def explore(study: StudyArgument, overrides: Overrides = None) -> None:
 def status(path: DirArgument) -> None:
     """Show how far each run of a study is."""
     from unfreeze.display import show_status, show_trials
-    from unfreeze.grid.runner import collect
+    from unfreeze.grid.runner import read_rows
     from unfreeze.grid.tuning import read_tuning
     from unfreeze.studydir import StudyDir
 
     study_dir = StudyDir.existing(path)
     if tuning := read_tuning(study_dir):
         show_trials(console, tuning)
-    show_status(console, collect(study_dir), path)
+    show_status(console, read_rows(study_dir), path)
 
 
 class Projection(StrEnum):

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from unfreeze.section import Section
+from unfreeze.section import Section, Seed
 
 # Of a strategy on an encoder, where a study does not say: every grid that is common is run whole.
 TRIALS = 12
@@ -102,7 +102,7 @@ class Tuning(Section):
 
     trials: int | None = Field(None, ge=1)
     seconds: float | None = Field(None, gt=0)
-    seed: int = 1000
+    seed: Seed = 1000
 
     @model_validator(mode="after")
     def _one_budget(self) -> Tuning:

@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from unfreeze.errors import StudyError, nearest
 
 T = TypeVar("T", bound=BaseModel)
 
+# What YAML calls the types that pydantic names in Python's words.
+SECTION, LIST = "keys and values are wanted", "a list is wanted, as in [a, b]"
+WANTED = {"model_type": SECTION, "model_attributes_type": SECTION, "dict_type": SECTION, "tuple_type": LIST}
+WANTED["too_short"] = "one at least is wanted"
+
+# Of everything that is drawn at random: below 0 or above, one generator or another refuses it in the middle of a grid.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _paths(value: Any) -> Any:
+    splits = ("train", "validation", "test")
+    if value is None or isinstance(value, str) or (isinstance(value, dict) and set(value) <= set(splits)):
+        return value
+    raise ValueError(f"a path, or one for each of {', '.join(splits)} as in {{train: …, test: …}}; not {value!r}")
+
+
+Paths = Annotated[str | dict[Literal["train", "validation", "test"], str] | None, BeforeValidator(_paths)]
+
+
+class Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``3e-4`` as a string; people who write learning rates mean a number.
+
+    PyYAML takes the last of two equal keys; whoever wrote both means both.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Keys and values, no key twice."""
+        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for twin in (key for key, times in Counter(written).items() if times > 1):
+            raise yaml.MarkedYAMLError(problem=f"'{twin}' stands there twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
 
 class Section(BaseModel):
     """A part of a study: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def parse_section(model: type[T], raw: Any, where: str) -> T:
@@ -34,14 +74,15 @@ def parse_section(model: type[T], raw: Any, where: str) -> T:
 
 def _fault(model: type[BaseModel], fault: Any) -> str:
     # Tags of the split union stand in `loc` as if they were keys: {random: …} shows as split.random.random.
-    loc = [part for part, after in zip(fault["loc"], (*fault["loc"][1:], None), strict=True) if part != after]
+    loc = [part for part, after in zip(fault["loc"], (*fault["loc"], None)[1:], strict=True) if part != after]
     place = ".".join(str(part) for part in loc).removesuffix(".official")
     if fault["type"] == "extra_forbidden":
         return f"unknown key '{place}'{nearest(str(loc[-1]), _keys_at(model, fault['loc'][:-1]))}"
     if fault["type"] == "missing":
         return f"'{place}' is missing"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}, not {fault['input']!r}" if fault["type"] != "value_error" else f"{place}: {message}"
+    message = WANTED.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+    said = message if fault["type"] == "value_error" else f"{message}, not {fault['input']!r}"
+    return f"{place}: {said}" if place else said
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from unfreeze.errors import StudyError, nearest
 from unfreeze.recipe import Recipe, StudyRecipe, Tuning
-from unfreeze.section import Section, parse_section
+from unfreeze.section import Loader, Paths, Section, Seed, parse_section
 
 EQUIVALENCE = 0.005  # half a point of accuracy: below what one would pay for with a slower or larger classifier
 
@@ -69,9 +69,9 @@ class GroupedSplit(Section):
     grouped: SplitSizes
 
 
-def _split_kind(value: Any) -> str:
+def _split_kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        return "grouped" if "grouped" in value else "random"
+        return next((kind for kind in ("grouped", "random") if kind in value), None)
     return "official" if isinstance(value, str) else type(value).__name__.removesuffix("Split").lower()
 
 
@@ -79,7 +79,11 @@ Split = Annotated[
     Annotated[Literal["official"], Tag("official")]
     | Annotated[RandomSplit, Tag("random")]
     | Annotated[GroupedSplit, Tag("grouped")],
-    Discriminator(_split_kind),
+    Discriminator(
+        _split_kind,
+        custom_error_type="split",
+        custom_error_message="official, or sizes as in {random: {test: 0.2}} or {grouped: {test: 0.2}}",
+    ),
 ]
 
 
@@ -99,7 +103,7 @@ class DataSpec(Section):
     """
 
     dataset: str = "captions"
-    path: str | dict[Literal["train", "validation", "test"], str] | None = None
+    path: Paths = None
     config: str | None = None
     columns: Columns = Columns()
     split: Split | None = None
@@ -121,7 +125,7 @@ class EvaluateOn(Section):
     """
 
     dataset: str = "files"
-    path: str | dict[Literal["train", "validation", "test"], str] | None = None
+    path: Paths = None
     config: str | None = None
     columns: Columns = Columns()
     labels: dict[Label, Label | tuple[Label, ...]] | None = None
@@ -141,7 +145,7 @@ class StrategyEntry(Section):
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
     recipe: StudyRecipe = StudyRecipe()
-    encoders: tuple[str, ...] | None = None
+    encoders: tuple[str, ...] | None = Field(None, min_length=1)
     published: Published | None = None
 
 
@@ -180,12 +184,20 @@ class Study(Section):
     strategies: tuple[Annotated[StrategyEntry, BeforeValidator(_strategy_entry)], ...] = Field(min_length=1)
     recipe: StudyRecipe = StudyRecipe()
     tuning: Tuning = Tuning()
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     equivalence: float = Field(EQUIVALENCE, ge=0, lt=1)
     baselines: bool = True
     evaluate_on: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")], EvaluateOn] = Field(default_factory=dict)
     mute: tuple[Annotated[str, Field(pattern=r"^UNF\d{3}$")], ...] = ()
+
+    @model_validator(mode="after")
+    def _each_strategy_once(self) -> Study:
+        written = [entry.model_dump(exclude_unset=True, exclude={"published"}) for entry in self.strategies]
+        twins = [entry["kind"] for number, entry in enumerate(written) if entry in written[:number]]
+        if twins:
+            raise ValueError(f"strategies: {', '.join(twins)}: the same stands there twice")
+        return self
 
 
 class RunSpec(Section):
@@ -223,15 +235,6 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1])
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``3e-4`` as a string; people who write learning rates mean a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def preset_names() -> tuple[str, ...]:
     """Names of the studies that ship with the package."""
     folder = resources.files("unfreeze") / "presets"
@@ -264,7 +267,7 @@ def load_study(source: str | Path, overrides: Sequence[str] = ()) -> Study:
         StudyError: with one line for each thing that is wrong.
     """
     try:
-        raw = yaml.load(study_text(source), _Loader)
+        raw = yaml.load(study_text(source), Loader)
     except yaml.YAMLError as error:
         raise StudyError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
@@ -290,4 +293,4 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         section = section.setdefault(parent, {}) if isinstance(section, dict) else None
     if not isinstance(section, dict):
         raise StudyError(f"--set {override}: '{key}' is not a key of a section; lists are replaced whole")
-    section[last] = yaml.load(value, _Loader)
+    section[last] = yaml.load(value, Loader)

@@ -268,7 +268,10 @@ class StudyDir:
         about = read_json(self._dataset)
         splits = {split: read_table(self.path / "data" / f"{split}.arrow") for split in SPLITS}
         convert = pyarrow.csv.ConvertOptions(column_types=DROPPED)
-        dropped = pyarrow.csv.read_csv(str(self.path / "data" / "dropped.csv"), convert_options=convert)
+        parse = pyarrow.csv.ParseOptions(newlines_in_values=True)  # a reason quotes the label
+        dropped = pyarrow.csv.read_csv(
+            str(self.path / "data" / "dropped.csv"), parse_options=parse, convert_options=convert
+        )
         return Dataset(about["name"], tuple(about["labels"]), splits, dropped, tuple(about["notes"]))
 
     def write_evaluation_set(self, found: EvaluationSet) -> None:

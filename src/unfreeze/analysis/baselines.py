@@ -106,7 +106,7 @@ def against_baselines(
         return []
     unmeasured = dict.fromkeys(results[0]["cost"])
     entries = [
-        {**results[0], "run_id": row["baseline_id"], "encoder": row["encoder"], "strategy": row["name"], "seed": 0}
+        {**results[0], "run_id": row["baseline_id"], "encoder": row["encoder"], "strategy": row["name"], "seed": None}
         | {"metrics": row["metrics"], "cost": unmeasured}
         for row in whole
     ]
@@ -148,5 +148,4 @@ def baseline_cautions(pairs: Sequence[Row]) -> list[str]:
 
 
 def _surely_better(pair: Row) -> bool:
-    low = pair["interval"][0] if pair["interval"] else pair["difference"]
-    return bool(low > 0)
+    return bool(pair["interval"] and pair["interval"][0] > 0)

@@ -17,6 +17,7 @@ from unfreeze.analysis.compare import learned
 Row = dict[str, Any]
 
 LOSS_MARGIN = 0.02  # of ln K: a loss this close has told the classes apart no better than a uniform guess
+BRIER_MARGIN = 0.05  # of 1 - 1/K, the Brier score of a uniform guess: a loss within 2 % moves it by less
 LEAK = 0.01  # of test: fewer examples than this change no accuracy that the page shows
 
 TRUNCATED = 0.01  # of a split
@@ -74,9 +75,14 @@ def near_chance(evidence: Evidence) -> str | None:
 
 def uniform_loss(evidence: Evidence) -> str | None:
     """UNF002: a run's test loss is about ln K, that of a uniform guess."""
-    uniform = math.log(evidence.labels)
-    losses = [(_name(row), row["metrics"]["test"]["loss"]) for row in evidence.finished]
-    runs = [name for name, loss in losses if abs(loss - uniform) < LOSS_MARGIN * uniform]
+    uniform, flat = math.log(evidence.labels), 1 - 1 / evidence.labels
+    scores = [(_name(row), row["metrics"]["test"]) for row in evidence.finished]
+    # A good classifier that is far too sure of its mistakes can have that loss as well, but not that Brier score.
+    runs = [
+        name
+        for name, test in scores
+        if abs(test["loss"] - uniform) < LOSS_MARGIN * uniform and abs(test.get("brier", flat) - flat) < BRIER_MARGIN
+    ]
     return f"Test loss is about ln {evidence.labels} = {uniform:.3f}, a uniform guess: {_some(runs)}." if runs else None
 
 
@@ -151,8 +157,9 @@ def truncation(evidence: Evidence) -> str | None:
 
 def within_noise(evidence: Evidence) -> str | None:
     """UNF007: others are undecided against the best strategy."""
-    best = set(evidence.comparison["ranking"][:1])
-    pairs = [pair for pair in evidence.comparison["pairs"] if {pair["a"], pair["b"]} & best]
+    ranking = evidence.comparison["ranking"]
+    among = [(pair, {pair["a"], pair["b"]}) for pair in evidence.comparison["pairs"]]
+    pairs = [pair for pair, both in among if both & set(ranking[:1]) and both <= set(ranking)]
     undecided = [pair for pair in pairs if pair["decision"] == "undecided"]
     if not undecided:
         return None

@@ -17,6 +17,8 @@ from unfreeze.study import EQUIVALENCE
 
 Row = dict[str, Any]
 
+ROUNDING = 1e-12  # of a run's own variance: what is left of a difference between identical runs
+
 
 def compare(
     results: list[Row], predictions: Callable[[str], pa.Table], groups: np.ndarray, equivalence: float = EQUIVALENCE
@@ -24,7 +26,7 @@ def compare(
     """Compare the strategies of a study on its test split.
 
     Args:
-        results: rows of ``results.json``.
+        results: rows of ``results.json``; what has no ``seed`` (null) would be the same however often it were made.
         predictions: the test predictions of a run id; every run's rows stand in the same order.
         groups: shape (examples,), the group of each test example; examples of one group are not independent.
         equivalence: a difference in accuracy smaller than this share does not matter.
@@ -50,8 +52,8 @@ def compare(
     accuracy, covariance = correct.mean(axis=1), accuracy_covariance(correct, clusters)
     pooled = pooled_seed_variance(accuracy, members)
 
-    def varies(*sides: np.ndarray) -> Variance:
-        return variance_of(accuracy, covariance, sides, len(names), pooled)
+    def varies(*sides: np.ndarray, fixed: bool = False) -> Variance:
+        return variance_of(accuracy, covariance, sides, len(names), pooled, fixed)
 
     strategies = [_describe([finished[i] for i in runs], correct[runs], majority, varies(runs)) for runs in members]
     learned = [index for index, strategy in enumerate(strategies) if not strategy["not_learned"]]
@@ -119,11 +121,12 @@ def _pairs(
     that a pair can only ever be wrong in one of the two ways.
     """
     indices = list(combinations(range(len(members)), 2))
-    variances = [varies(members[a], members[b]) for a, b in indices]
+    fixed = [rows[runs[0]]["seed"] is None for runs in members]
+    variances = [varies(members[a], members[b], fixed=fixed[b]) for a, b in indices]
     pairs: list[Row] = []
     for (a, b), variance in zip(indices, variances, strict=True):
         delta = float(correct[members[a]].mean() - correct[members[b]].mean())
-        tests = {**estimate(delta, variance, margin), "covers_seeds": variance.covers_seeds}
+        tests = {**estimate(delta, variance, margin, len(indices)), "covers_seeds": variance.covers_seeds}
         mcnemars = _mcnemar_by_seed(rows, correct, members[a], members[b])
         pairs.append({"a": a, "b": b, "difference": delta, **tests, "mcnemar": mcnemars})
     for key in ("p", "p_equivalence"):
@@ -143,7 +146,10 @@ def accuracy_covariance(correct: np.ndarray, clusters: np.ndarray) -> np.ndarray
     """How the accuracies of runs vary together over test sets of the same size.
 
     This is what a bootstrap that draws whole clusters converges to (the accuracy of a draw is linear in its clusters
-    up to their size), without its random error: the cluster-robust covariance of Liang and Zeger (1986).
+    up to their size), without its random error: the cluster-robust covariance of Liang and Zeger (1986). It is taken
+    from the jackknife over clusters (MacKinnon, Nielsen and Webb 2023), which is the same where all are of a size and
+    does not trust a large one among small ones: where one of eleven holds half of the examples, 95 % intervals cover
+    91 % and not 84.
 
     Args:
         correct: shape (runs, examples).
@@ -155,8 +161,12 @@ def accuracy_covariance(correct: np.ndarray, clusters: np.ndarray) -> np.ndarray
     count = int(clusters.max()) + 1
     if count < 2:
         return np.full((len(correct), len(correct)), np.nan)
-    deviations = np.stack([np.bincount(clusters, hits - hits.mean(), count) for hits in correct])
-    return np.asarray(deviations @ deviations.T / correct.shape[1] ** 2 * count / (count - 1))
+    size, rows = np.bincount(clusters), correct.shape[1]
+    # In whole numbers, so that clusters that do not deviate give exactly zero.
+    hits = np.stack([np.bincount(clusters, of_run, count).astype(np.int64) for of_run in correct])
+    deviations = (rows * hits - size * hits.sum(axis=1, keepdims=True)) / rows
+    without = deviations / (rows - size)  # how far accuracy moves where a cluster is left out
+    return np.asarray(without @ without.T * (count - 1) / count)
 
 
 def pooled_seed_variance(accuracy: np.ndarray, members: Sequence[np.ndarray]) -> tuple[float, int]:
@@ -177,6 +187,7 @@ def variance_of(
     sides: Sequence[np.ndarray],
     groups: int,
     pooled: tuple[float, int],
+    fixed: bool = False,
 ) -> Variance:
     """The variance over test items and training seeds of a strategy's accuracy, or of one's less another's.
 
@@ -195,17 +206,23 @@ def variance_of(
         sides: indices of the strategy's runs; then, for a difference, those of the other's.
         groups: of test items.
         pooled: what :func:`pooled_seed_variance` says of all strategies.
+        fixed: whether the last side has no seed: it would answer the same however often it were made.
     """
     weights = np.zeros(len(accuracy))
     for sign, runs in zip((1, -1), sides, strict=False):
         weights[runs] = sign / len(runs)
-    # Rounding can make the variance of identical runs a little negative.
-    items = max(float(weights @ covariance @ weights), 0.0) if groups > 1 else float("nan")
-    seeds = tuple(len(runs) for runs in sides)
+    items = float(weights @ covariance @ weights) if groups > 1 else float("nan")
+    if items < ROUNDING * covariance.diagonal().max():
+        items = 0.0  # runs that answer alike
+    varying = sides[:-1] if fixed else sides
+    seeds = tuple(len(runs) for runs in varying)
+    if fixed:
+        seeds += seeds[:1]
     if min(seeds) < 2:
         return Variance(groups, seeds, items)
-    of_seed = np.array([max(accuracy[runs].var(ddof=1), pooled[0]) for runs in sides])
-    disagreement = np.array([_disagreement(covariance[np.ix_(runs, runs)]) for runs in sides])
+    of_seed, disagreement = np.zeros((2, len(sides)))
+    of_seed[: len(varying)] = [max(accuracy[runs].var(ddof=1), pooled[0]) for runs in varying]
+    disagreement[: len(varying)] = [_disagreement(covariance[np.ix_(runs, runs)]) for runs in varying]
     return Variance(groups, seeds, items, disagreement, np.maximum(of_seed - disagreement, 0), of_seed, pooled[1])
 
 

@@ -71,7 +71,7 @@ class Variance:
         return variance, variance**2 / uncertainty if uncertainty > 0 else np.inf
 
 
-def estimate(difference: float, variance: Variance, margin: float) -> Row:
+def estimate(difference: float, variance: Variance, margin: float, pairs: int = 1) -> Row:
     """An interval, two tests and their reach.
 
     Equivalence is two one-sided tests (TOST, Schuirmann 1987): that the difference is not -``margin`` or less, and not
@@ -84,12 +84,13 @@ def estimate(difference: float, variance: Variance, margin: float) -> Row:
         difference: in accuracy, a share.
         variance: of it.
         margin: differences smaller than this do not matter, a share.
+        pairs: that are compared; as in :func:`to_settle`, ``detectable`` is at a level of 5 % over their number.
 
     Returns:
         ``interval`` (95 %), ``p`` (two-sided), ``interval_90`` and ``p_equivalence``, and ``detectable``: the
-        difference that a study like this finds at the 5 % level with a power of 80 % (Bloom 1995; within 2 % of the
-        exact one from 3 degrees of freedom). All are null where no variance can be estimated, ``detectable`` also
-        where nothing varied.
+        difference that a study like this finds with a power of 80 % (Bloom 1995; within 2 % of the exact one from 3
+        degrees of freedom). All are null where no variance can be estimated, ``detectable`` also where nothing varied
+        or no difference between accuracies would be found.
     """
     spread, df = variance.at()
     if not math.isfinite(spread):
@@ -97,19 +98,27 @@ def estimate(difference: float, variance: Variance, margin: float) -> Row:
     error = math.sqrt(spread)
     # Groups of which none differs from the others: such a group may yet be one in n / 3 (the rule of three, Hanley and
     # Lippman-Hand 1983).
-    half = _t(df, 1 - ALPHA / 2) * error if error else min(1.0, 3 / variance.groups)
-    p = 2 * _tail(df, abs(difference) / error) if error else float(difference == 0)
+    half = _t(df, 1 - ALPHA / 2) * error if error else 3 / variance.groups
+    # Groups that all differ by d: were there no difference, a share of d / (1 + d) or more had to differ the other way,
+    # by 1 at most, and none of them was drawn.
+    p = 2 * _tail(df, abs(difference) / error) if error else (1 + abs(difference)) ** -variance.groups
     null_spread, null_df = variance.at(floor=margin * (1 - margin))
     null_error = math.sqrt(null_spread)
     half_90 = _t(null_df, 1 - ALPHA) * null_error
     inside = margin - abs(difference)
+    detectable = (_t(df, 1 - ALPHA / pairs / 2) + _t(df, POWER)) * error if error else 0.0
     return {
-        "interval": [difference - half, difference + half],
+        "interval": _around(difference, half),
         "p": p,
-        "interval_90": [difference - half_90, difference + half_90],
+        "interval_90": _around(difference, half_90),
         "p_equivalence": _tail(null_df, inside / null_error) if null_error else float(inside <= 0),
-        "detectable": (_t(df, 1 - ALPHA / 2) + _t(df, POWER)) * error if error else None,
+        "detectable": detectable if 0 < detectable < 1 else None,
     }
+
+
+def _around(difference: float, half: float) -> list[float]:
+    """An interval, within what a difference of two accuracies can be."""
+    return [max(difference - half, -1.0), min(difference + half, 1.0)]
 
 
 def interval_of(accuracy: float, variance: Variance) -> list[float] | None:

@@ -31,7 +31,10 @@ def _best(comparison: Row) -> list[str]:
     strategies, (best, *others) = comparison["strategies"], comparison["ranking"]
     accuracy, seeds = strategies[best]["accuracy"], len(strategies[best]["seeds"])
     spread = "one run" if seeds == 1 else f"mean of {seeds} seeds, sd {_points(accuracy['sd'])}"
-    sentences = [f"{_name(comparison, best)} has the highest test accuracy: {_percent(accuracy['mean'])} ({spread})."]
+    higher = any(strategies[other]["accuracy"]["mean"] > accuracy["mean"] for other in comparison["unranked"])
+    best_of = "Of the strategies whose every run learned, " if higher else ""
+    highest = f"{_name(comparison, best)} has the highest test accuracy: {_percent(accuracy['mean'])} ({spread})."
+    sentences = [best_of + highest]
     against = {other: _against(comparison, best, other) for other in others}
     equivalent = {other: pair for other, pair in against.items() if pair["decision"] == "equivalent"}
     undecided = {other: pair for other, pair in against.items() if pair["decision"] == "undecided"}
@@ -52,12 +55,19 @@ def _equivalent(comparison: Row, best: int, against: dict[int, Row]) -> list[str
 def _undecided(comparison: Row, best: int, against: dict[int, Row]) -> list[str]:
     """Not knowing, and what would end it; a long tail is summed up."""
     sentences = [
-        f"Undecided whether {_name(comparison, other)} is any worse ({_gap(pair, 95)}): {_settled_by(pair)}."
+        f"Undecided whether {_name(comparison, other)} is any worse ({_gap(pair, 95)}{_among(pair, comparison)}): "
+        f"{_settled_by(pair)}."
         for other, pair in list(against.items())[:NAMED]
     ]
     if len(against) > NAMED:
         sentences.append(f"Undecided too: {len(against) - NAMED} others.")
     return sentences + _fastest(comparison, best, against)
+
+
+def _among(pair: Row, comparison: Row) -> str:
+    """Why a pair is undecided though its own interval leaves zero out: nothing where it does not."""
+    low, high = pair["interval"] or (0, 0)
+    return f", not enough among {len(comparison['pairs'])} comparisons" if low * high > 0 else ""
 
 
 def _settled_by(pair: Row) -> str:

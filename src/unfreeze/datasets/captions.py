@@ -22,7 +22,8 @@ import pyarrow as pa
 from unfreeze.datasets.caption_grammar import AIMS, HEADGEAR, JOBS, MOODS, TREES, Fact, Facts, claim, pick, sentence
 from unfreeze.datasets.readers import Rows
 from unfreeze.datasets.source import Chosen, Source, raw_table
-from unfreeze.study import DataSpec
+from unfreeze.errors import DataError
+from unfreeze.study import Columns, DataSpec
 
 LABELS = ("entailment", "neutral", "contradiction")
 OPPOSITE = {"entailment": "contradiction", "neutral": "neutral", "contradiction": "entailment"}
@@ -40,7 +41,13 @@ PEOPLE_ONLY = (("making a picture of",), ("looking after",))
 
 
 def read(spec: DataSpec) -> Source:
-    """Generate ``spec.pairs`` pairs, three to a caption; another ``spec.seed`` makes other ones."""
+    """Generate ``spec.pairs`` pairs, three to a caption; another ``spec.seed`` makes other ones.
+
+    Raises:
+        DataError: a path or columns are named: whoever does so has data of their own, and captions is the default.
+    """
+    if spec.path or spec.config or spec.columns != Columns():
+        raise DataError("captions are generated and have no path or columns; for your own data write dataset: files")
     rng = random.Random(f"captions {spec.seed}")
     records: list[tuple[str, str, str]] = []
     while len(records) < spec.pairs:

@@ -13,6 +13,8 @@ from unfreeze.datasets.splits import codes, group_key, identified
 from unfreeze.errors import DataError, nearest
 from unfreeze.records import EXAMPLES, SPLITS, Dataset, EvaluationSet
 
+MISTAKES = "mistakes"  # lies beside the predictions of splits and sets, see RunDir.mistakes
+
 
 def evaluation_set(
     name: str, source: Source, labels: Mapping[str, str | tuple[str, ...]] | None, dataset: Dataset
@@ -28,8 +30,8 @@ def evaluation_set(
     Raises:
         DataError: the labels do not cover the study's, no row is left, pairs meet single texts, or the name is taken.
     """
-    if name in SPLITS:
-        raise DataError(f"evaluate_on.{name}: is the name of one of the study's own splits; choose another")
+    if name in (*SPLITS, MISTAKES):
+        raise DataError(f"evaluate_on.{name}: is the name of one of the study's own splits or files; choose another")
     own = {label: (label,) for label in dataset.labels}
     given = own if labels is None else {k: (v,) if isinstance(v, str) else v for k, v in labels.items()}
     merged = _merged(name, given, dataset.labels)

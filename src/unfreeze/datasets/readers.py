@@ -25,6 +25,7 @@ from unfreeze.errors import DataError
 BARE_QUOTE = re.compile(rb'(?:^|\t)"(?!(?:[^"]|"")*"(?:\t|\r?$))', re.MULTILINE)
 OPEN_QUOTE = "a quote is left open"
 NOT_UTF8 = "not UTF-8 text"
+EXACT = 2.0**53  # below, a floating-point number that is whole is an integer without loss
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,10 @@ def _read_delimited(name: str, content: bytes, delimiter: str, *, quoted: bool) 
 def _header(name: str, content: bytes, delimiter: str, quoted: bool) -> list[str]:
     lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    header = next(csv.reader(lines, delimiter=delimiter, quoting=quoting), [])
+    try:
+        header = next(csv.reader(lines, delimiter=delimiter, quoting=quoting), [])
+    except csv.Error as error:  # no name is that long: a quote is left open, or the first row holds a text
+        raise DataError(f"{name}: its first row is no header ({error}); name the columns there") from None
     _refuse_twins(name, header)
     return header
 
@@ -207,7 +211,8 @@ def _text(value: Any) -> str | None:
             value.encode()
         return value
     if isinstance(value, float):
-        return None if value != value else f"{value:g}"
+        # What pandas makes of integers with a gap: 1.0 is the label 1.
+        return None if value != value else str(int(value)) if value.is_integer() else repr(value)
     return json.dumps(value) if isinstance(value, bool | int) else None
 
 
@@ -220,7 +225,7 @@ def _read_parquet(name: str, content: bytes) -> Rows:
 
 
 def text_rows(name: str, table: pa.Table) -> Rows:
-    """The rows of a typed table as text; a column of lists or structures is all missing.
+    """The rows of a typed table as text; a column of lists, of structures or of bytes is all missing.
 
     Raises:
         DataError: two columns share a name.
@@ -238,6 +243,9 @@ def _text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_floating(column.type):
         # What pandas makes of integers with a gap: 1.0 is the label 1, NaN no label.
         column = pc.if_else(pc.is_nan(column), None, column)
-        if pc.all(pc.equal(column, pc.trunc(column))).as_py():
+        if pc.all(pc.and_(pc.equal(column, pc.trunc(column)), pc.less(pc.abs(column), EXACT))).as_py():
             column = column.cast(pa.int64())
-    return column.cast(pa.string())
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException:  # bytes that are no text
+        return pa.chunked_array([pa.nulls(len(column), pa.string())])

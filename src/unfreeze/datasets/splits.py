@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -32,6 +33,8 @@ def split_source(source: Source, spec: DataSpec) -> Dataset:
         DataError: the split asked for cannot be made, or leaves fewer than two classes to train on.
     """
     kind = spec.split or ("official" if len(source.splits) > 1 else GroupedSplit(grouped=SplitSizes()))
+    if not len(source.splits["train"]):
+        raise DataError(f"{source.name}: train holds no usable example{_most_dropped(source.dropped)}")
     _labels(source.name, source.splits["train"], source.labels)  # one class, or nothing at all, cannot be cut
     source = replace(source, splits=identified(source.splits))
     source = _official(source, spec.seed) if kind == "official" else _divided(source, kind, spec.seed)
@@ -39,16 +42,27 @@ def split_source(source: Source, spec: DataSpec) -> Dataset:
     if spec.max_train_pairs is not None and spec.max_train_pairs < len(splits["train"]):
         splits["train"], _ = divide(splits["train"], [spec.max_train_pairs], spec.seed)
     labels = _labels(source.name, splits["train"], source.labels)
-    dropped = [source.dropped]
+    dropped, notes, left_out = [source.dropped], source.notes, 0
     for split in ("validation", "test"):
         label = splits[split]["label"]
         said = pc.binary_join_element_wise("label '", label, "' never seen in training", "")
         unseen = pc.invert(pc.is_in(label, pa.array(labels)))
         splits[split], out = take_out(splits[split], pc.if_else(unseen, said, None))
         dropped.append(out)
+        left_out += len(out)
         if not len(splits[split]):
             raise DataError(f"{source.name}: no usable example is left in {split}; add some, or make the split larger")
-    return Dataset(source.name, labels, _numbered(splits, labels), pa.concat_tables(dropped), source.notes)
+    if left_out:
+        notes += (f"Examples left out of validation and test, as training holds none of their classes: {left_out:,}.",)
+    return Dataset(source.name, labels, _numbered(splits, labels), pa.concat_tables(dropped), notes)
+
+
+def _most_dropped(dropped: pa.Table) -> str:
+    """Why most rows could not be used."""
+    if not len(dropped):
+        return ""
+    ((reason, times),) = Counter(dropped["reason"].to_pylist()).most_common(1)
+    return f"; {times:,} of {len(dropped):,} rows were dropped for: {reason}"
 
 
 def divide(pool: pa.Table, sizes: Sequence[float], seed: int, *, grouped: bool = False) -> list[pa.Table]:
@@ -63,7 +77,8 @@ def divide(pool: pa.Table, sizes: Sequence[float], seed: int, *, grouped: bool =
     Returns:
         One table more than ``sizes``, rows in the pool's order.
     """
-    unit, keys = codes(group_key(pool) if grouped else pool["guid"])
+    unit, _ = codes(group_key(pool) if grouped else pool["guid"])
+    keys = _least(unit, _written(pool) if grouped else pool["guid"])
     label, names = codes(pool["label"])
     rank = np.array([int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:8]) for key in keys], np.uint64)
     unit_size = np.bincount(unit, minlength=len(keys))
@@ -125,8 +140,7 @@ def _labels(name: str, train: pa.Table, order: tuple[str, ...] | None) -> tuple[
     """Class names that occur in training: in the source's order, else as numbers, else by the alphabet."""
     seen = set(train["label"].unique().to_pylist())
     if len(seen) < 2:
-        found = f"only the label '{seen.pop()}'" if seen else "no usable example"
-        raise DataError(f"{name}: train holds {found}; a classifier needs at least two classes")
+        raise DataError(f"{name}: train holds only the label '{seen.pop()}'; a classifier needs at least two classes")
     if order is not None:
         return tuple(label for label in order if label in seen)
     if all(re.fullmatch(r"[+-]?[0-9]+", label) for label in seen):
@@ -170,8 +184,21 @@ def identified(splits: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
 
 
 def group_key(raw: pa.Table) -> pa.ChunkedArray:
-    """What examples that belong together share: the group column, where there is none the premise."""
+    """What examples that belong together share: the group column, else the premise, whatever its case and spaces."""
+    alike = pc.utf8_lower(pc.utf8_normalize(pc.utf8_trim_whitespace(raw["premise"]), "NFKC"))
+    return pc.coalesce(raw["group"], pc.replace_substring_regex(alike, r"\s+", " "))
+
+
+def _written(raw: pa.Table) -> pa.ChunkedArray:
     return pc.coalesce(raw["group"], pc.utf8_trim_whitespace(raw["premise"]))
+
+
+def _least(unit: np.ndarray, text: pa.ChunkedArray) -> list[str]:
+    """The first by the alphabet of each unit's texts, which decides where the unit falls, whatever the rows' order."""
+    found: dict[int, str] = {}
+    for number, here in zip(unit.tolist(), text.to_pylist(), strict=True):
+        found[number] = min(here, found.get(number, here))
+    return list(found.values())
 
 
 def codes(values: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from unfreeze.errors import MissingExtra
+from unfreeze.studydir import write_text
 
 if TYPE_CHECKING:
     from unfreeze.grid.search import Search, Step
@@ -99,6 +100,9 @@ def _open(search: Search) -> Any:
     optuna = check_optuna()
     journal = search.study_dir.tuning_journal
     journal.parent.mkdir(parents=True, exist_ok=True)
+    if journal.is_file() and (told := journal.read_bytes()) and not told.endswith(b"\n"):
+        # A full disk can cut the last line; what came to stand behind it would make the journal unreadable.
+        write_text(journal, told[: told.rfind(b"\n") + 1].decode())
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
     return optuna.create_study(
         study_name=search.key,
@@ -112,4 +116,6 @@ def _open(search: Search) -> Any:
 
 def _sampler(search: Search) -> Any:
     places = {key: range(len(values)) for key, values in search.space.axes.items()}
-    return check_optuna().samplers.GridSampler(places, seed=search.study.tuning.seed)
+    sampler = check_optuna().samplers.GridSampler(places, seed=search.study.tuning.seed)
+    sampler.after_trial = lambda *_: None  # after the last candidate it would stop a loop of Optuna's; there is none
+    return sampler

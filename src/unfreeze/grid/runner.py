@@ -32,6 +32,8 @@ from unfreeze.studydir import StudyDir, read_json, read_table, write_json, write
 Row = dict[str, Any]
 Watch = Callable[[Row], None]
 
+OURS = (".lock", ".resolved.json.")
+
 
 @dataclass(frozen=True)
 class StudyResult:
@@ -131,7 +133,8 @@ def check_folder(study_dir: StudyDir, study: Study) -> None:
             raise StudyDirError(
                 f"{study_dir.path}: belongs to the study '{owner}', not '{study.name}'; choose another folder"
             )
-    elif study_dir.path.is_dir() and any(entry.name != ".lock" for entry in study_dir.path.iterdir()):
+    # A start that was killed before its first file was whole leaves a lock and a part of that file.
+    elif study_dir.path.is_dir() and any(not entry.name.startswith(OURS) for entry in study_dir.path.iterdir()):
         raise StudyDirError(f"{study_dir.path}: is not empty and not a study folder; choose another one")
 
 
@@ -186,6 +189,14 @@ def _about(found: EvaluationSet) -> Row:
 
 def collect(study_dir: StudyDir) -> list[Row]:
     """Read every run of the grid and write ``results.json`` and ``results.csv``; returns one row for each run."""
+    rows = read_rows(study_dir)
+    write_json(study_dir.results_json, rows)
+    write_text(study_dir.results_csv, _as_csv(rows))
+    return rows
+
+
+def read_rows(study_dir: StudyDir) -> list[Row]:
+    """One row for each run of the grid; writes nothing, so that anybody may look."""
     resolved = read_json(study_dir.resolved)
     tuned = tuning_seconds(study_dir)
     rows = []
@@ -204,8 +215,6 @@ def collect(study_dir: StudyDir) -> list[Row]:
             failure = read_json(run.failure)
             row |= {"status": failure["status"], "failure": {key: failure[key] for key in ("type", "message", "step")}}
         rows.append(row)
-    write_json(study_dir.results_json, rows)
-    write_text(study_dir.results_csv, _as_csv(rows))
     return rows
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from unfreeze.errors import StudyError
 from unfreeze.strategies.anatomy import Anatomy
 from unfreeze.strategies.base import Strategy
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, list | tuple) and value):
+        return value
+    raise ValueError(f"a name or a list of names, as in [query, key], not {value!r}")
 
 
 class LoRA(Strategy):
@@ -32,7 +38,7 @@ class LoRA(Strategy):
     rank: int = Field(8, ge=1)
     alpha: float = Field(16, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
-    targets: str | Annotated[tuple[str, ...], Field(min_length=1)] = "query-value"
+    targets: Annotated[str | tuple[str, ...], BeforeValidator(_names)] = "query-value"
     layers: int | None = Field(None, ge=1)
     rslora: bool = False
     dora: bool = False

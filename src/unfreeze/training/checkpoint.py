@@ -42,7 +42,7 @@ def load_trained(folder: Path, kept: Mapping[str, torch.Tensor]) -> None:
         saved = load_file(path)
     except Exception as error:  # safetensors raises its own untyped exception for a damaged file
         raise RunError(
-            f"{path}: the checkpoint cannot be read ({error}); run the study again to train it anew"
+            f"{path}: the checkpoint cannot be read ({error}); delete {folder.parent} and run the study again"
         ) from None
     if saved.keys() != kept.keys():
         raise RunError(f"{path}: holds {len(saved)} tensors, not the {len(kept)} that this run's strategy trains")

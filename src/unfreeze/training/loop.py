@@ -19,7 +19,7 @@ from transformers import get_scheduler
 from unfreeze.errors import Diverged
 from unfreeze.recipe import Recipe
 from unfreeze.strategies.anatomy import Anatomy
-from unfreeze.studydir import RunDir
+from unfreeze.studydir import RunDir, write_text
 from unfreeze.training.batching import Inputs, epoch_batches, padded_tokens
 from unfreeze.training.checkpoint import (
     Progress,
@@ -52,7 +52,8 @@ class History:
         """Drop lines of an epoch that was interrupted: it will be run again."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = self.path.read_text().splitlines(keepends=True)[: self.lines] if self.lines else []
-        self.path.write_text("".join(kept))
+        # At once: a search counts a trial's epochs here, and would wait forever for one whose lines a kill took away.
+        write_text(self.path, "".join(kept))
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row and show it to whoever watches."""
