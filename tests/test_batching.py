@@ -6,6 +6,7 @@ from unfreeze.training.batching import (
     epoch_batches,
     evaluation_batches,
     padded_tokens,
+    padded_width,
     read_tokens,
     tokenize,
     write_tokens,
@@ -43,7 +44,16 @@ def test_evaluation_batches_hold_what_fits(lengths):
     batches = evaluation_batches(lengths, 512)
     assert sorted(np.concatenate(batches)) == list(range(3001))
     assert max(padded_tokens(lengths, [batch]) for batch in batches) <= 512
+    assert {len(batch) for batch in batches[:-1]} == {8, 16, 32, 64}
     assert [len(b) for b in evaluation_batches(np.array([900, 3]), 512)] == [1, 1]
+
+
+def test_widths_recur():
+    lengths = np.arange(1, 501)
+    widths = [padded_width(lengths, np.array([index])) for index in range(500)]
+    assert all(length <= width < length * 17 / 16 for length, width in zip(lengths, widths, strict=True))
+    assert len({width for width in widths if 64 < width <= 128}) == 16
+    assert widths[-1] == 500  # not 512, for which the encoder may have no positions
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])

@@ -174,33 +174,60 @@ def short_attention(
         Shape (batch, queries, heads, width), and no weights.
     """
     del module
-    scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(2, 3))
-    weights = _SoftmaxDropout.apply(scores, attention_mask, dropout)  # type: ignore[no-untyped-call]
-    return torch.matmul(weights, value).transpose(1, 2), None
+    scaling = scaling or query.shape[-1] ** -0.5
+    mixed: torch.Tensor = _Attention.apply(query, key, value, attention_mask, scaling, dropout)  # type: ignore[no-untyped-call]
+    return mixed.transpose(1, 2), None
 
 
-class _SoftmaxDropout(torch.autograd.Function):
-    """Softmax over keys, then dropout: computed in float32, kept for the backward pass in the scores' own type.
+class _Attention(torch.autograd.Function):
+    """Attention with dropout on its weights, which are computed in float32 and kept in the states' own type.
 
     torch's bfloat16 softmax over some 30 keys takes four times as long as the float32 one with both conversions; kept
-    in float32 the weights were two thirds of what LoRA's longest batches save (95 tokens, MiniLM).
+    in float32 the weights were two thirds of what LoRA's longest batches save (95 tokens, MiniLM). Written out, the
+    backward pass has the products of the forward pass again: oneDNN prepares three for a shape and not six.
     """
 
     @staticmethod
-    def forward(ctx: Any, scores: torch.Tensor, mask: torch.Tensor | None, p: float) -> torch.Tensor:
-        values = scores.float() if mask is None else scores + mask.float()
-        weights = F.softmax(values, dim=-1).to(scores.dtype)
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        scaling: float,
+        p: float,
+    ) -> torch.Tensor:
+        ctx.shape, ctx.scaling = query.shape[:2], scaling
+        query, key, value = (states.flatten(0, 1).contiguous() for states in (query, key, value))
+        scores = _by_head(torch.bmm(query, key.transpose(1, 2)), ctx.shape)
+        values = scores.float() * scaling if mask is None else torch.add(mask.float(), scores, alpha=scaling)
+        weights = F.softmax(values, dim=-1).to(value.dtype).flatten(0, 1)
         multiplier = _multiplier(weights, p) if p else None
-        ctx.save_for_backward(weights, multiplier)
-        return weights if multiplier is None else weights * multiplier
+        ctx.save_for_backward(query, key, value, weights, multiplier)
+        return _by_head(torch.bmm(_dropped(weights, multiplier), value), ctx.shape)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        weights, multiplier = ctx.saved_tensors
-        gradient = gradients[0] if multiplier is None else gradients[0] * multiplier
-        gradient, values = gradient.float(), weights.float()
-        found = torch._softmax_backward_data(gradient, values, -1, torch.float32)
-        return found.to(weights.dtype), None, None
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, weights, multiplier = ctx.saved_tensors
+        gradient = gradients[0].flatten(0, 1).contiguous()
+        of_weights = _dropped(torch.bmm(gradient, value.transpose(1, 2)), multiplier).float()
+        scores = torch._softmax_backward_data(of_weights, weights.float(), -1, torch.float32)
+        scores = scores.mul_(ctx.scaling).to(value.dtype)
+        asks, answers, holds = ctx.needs_input_grad[:3]
+        found = (
+            torch.bmm(scores, key) if asks else None,
+            torch.bmm(scores.transpose(1, 2), query) if answers else None,
+            torch.bmm(_dropped(weights, multiplier).transpose(1, 2), gradient) if holds else None,
+        )
+        return *(None if states is None else _by_head(states, ctx.shape) for states in found), None, None, None
+
+
+def _by_head(states: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    return states.view(*shape, *states.shape[1:])
+
+
+def _dropped(values: torch.Tensor, multiplier: torch.Tensor | None) -> torch.Tensor:
+    return values if multiplier is None else values * multiplier
 
 
 AttentionInterface.register(SHORT_ATTENTION, short_attention)

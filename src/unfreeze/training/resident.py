@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from unfreeze.training.batching import Inputs, TokenizedSplit
+from unfreeze.training.batching import Inputs, TokenizedSplit, padded_width
 from unfreeze.training.device import Compute
 from unfreeze.training.prefix import PrefixSplit
 
@@ -38,7 +38,7 @@ class ResidentSplit:
         device = next(iter(self.values.values())).device
         where = torch.from_numpy(np.stack([self._starts[indices], self.lengths[indices]]))
         where = where.to(device, non_blocking=True)
-        positions = torch.arange(int(self.lengths[indices].max()), device=device)
+        positions = torch.arange(padded_width(self.lengths, indices), device=device)
         mask = positions < where[1, :, None]
         flat = (where[0, :, None] + positions).where(mask, 0)
         found = {"attention_mask": mask.long()}
