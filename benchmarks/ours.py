@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.work import BATCH, GRID, MAX_LENGTH, RATES, Data, Work
 from unfreeze.grid.estimate import matmul_flops_per_second
-from unfreeze.grid.run import Setting, build_shared_prefix, run_one, tokens_of
+from unfreeze.grid.prepare import build_shared_prefix, tokens_of
+from unfreeze.grid.run import Setting, run_one
 from unfreeze.grid.runner import run_study
 from unfreeze.study import Recipe, RunSpec, Study
 from unfreeze.studydir import RunDir, StudyDir, read_json

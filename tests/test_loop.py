@@ -144,7 +144,7 @@ def test_accumulated_parts_give_the_gradient_of_the_batch(tiny, small, tmp_path)
         )
         trainer.model.eval()  # dropout off
         trainer.optimizer.zero_grad = lambda: None
-        trainer._step(np.arange(16), epoch=0)
+        trainer.step(np.arange(16), epoch=0)
         grads.append({name: p.grad for name, p in trainer.trained.items() if p.grad is not None})
     assert grads[0].keys() == grads[1].keys()
     for name, grad in grads[0].items():
@@ -168,7 +168,7 @@ def test_gradients_are_clipped(tiny, small, tmp_path):
     for clip, bound in ((1e-4, 1e-4), (None, math.inf)):
         trainer = make_trainer(small, tiny(), tmp_path / str(clip), max_grad_norm=clip)
         trainer.optimizer.zero_grad = lambda: None
-        trainer._step(np.arange(16), epoch=0)
+        trainer.step(np.arange(16), epoch=0)
         norm = torch.linalg.vector_norm(
             torch.cat([p.grad.flatten() for p in trainer.trained.values() if p.grad is not None])
         )

@@ -167,6 +167,11 @@ class StudyDir:
         return self.path / "tuning.json"
 
     @property
+    def budgets(self) -> Path:
+        """At what strategies are compared, and what was measured for it."""
+        return self.path / "budgets.json"
+
+    @property
     def tuning_journal(self) -> Path:
         """What Optuna was told of trials."""
         return self.path / "tuning" / "optuna.journal"
@@ -273,9 +278,8 @@ class StudyDir:
 
     def write_evaluation_set(self, found: EvaluationSet) -> None:
         """Keep a further set: every run and the report read this copy."""
-        about = {"labels": found.labels, "merged": found.merged}
-        table = found.examples.replace_schema_metadata({"about": json.dumps(about)})
-        write_table(self._evaluation_set(found.name), table)
+        about = json.dumps({"labels": found.labels, "merged": found.merged})
+        write_table(self._evaluation_set(found.name), found.examples.replace_schema_metadata({"about": about}))
 
     def read_evaluation_set(self, name: str) -> EvaluationSet:
         """A set that :meth:`write_evaluation_set` kept.

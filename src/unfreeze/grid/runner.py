@@ -22,7 +22,8 @@ from unfreeze.grid.environment import environment
 from unfreeze.grid.estimate import crew
 from unfreeze.grid.evaluation import compare_elsewhere, evaluation_jobs, evaluations
 from unfreeze.grid.executors import Finish, Job, inline, local, note_killed
-from unfreeze.grid.plan import PlannedRun, expand, jobs_of, shapes
+from unfreeze.grid.measuring import Measuring
+from unfreeze.grid.plan import PlannedRun, jobs_of, shapes
 from unfreeze.grid.tuning import Tuner, tuning_seconds
 from unfreeze.records import Dataset, EvaluationSet
 from unfreeze.report import write_report
@@ -82,22 +83,29 @@ def run_study(
     check_data(study_dir, study, dataset)
     sets = load_evaluation_sets(study, dataset)
     tuner = Tuner(study_dir, study, dataset, watch)
-    shapes([*tuner.candidates, *tuner.stand_ins])  # every fault is found before anything is spent
+    written = [*tuner.candidates, *tuner.stand_ins]
+    shapes(written)  # every fault is found before anything is spent
 
-    def launch(runs: Sequence[PlannedRun], jobs: Sequence[Job], finish: Finish) -> None:
+    def launch(runs: Sequence[PlannedRun], jobs: Sequence[Job], finish: Finish, hear: Watch = watch) -> None:
         """Do jobs where the caller wants them done; ``runs`` are all there may be."""
         if executor == "inline":
-            inline(study_dir.path, jobs, watch, finish)
+            inline(study_dir.path, jobs, hear, finish)
         elif jobs:
             longest = min(study.data.max_length, int(read_json(study_dir.explore)["tokens"]["train"]["max"]))
             together, threads = crew(runs, shapes(runs), longest, study.device, workers)
-            local(study_dir.path, jobs, watch, finish, workers=together, threads=threads)
+            local(study_dir.path, jobs, hear, finish, workers=together, threads=threads)
 
     with study_dir.lock():
+        measuring = Measuring(study_dir, study, dataset, written, watch)
+        if jobs := measuring.start():
+            _write_inputs(study_dir, study, dataset, sets, [])
+            launch(written, jobs, measuring.finish, measuring.hear)
+        tuner = Tuner(study_dir, study, dataset, watch, measuring.budget)
         if tuner.open:
-            _write_inputs(study_dir, study, dataset, sets, expand(tuner.settled(), dataset))
+            _write_inputs(study_dir, study, dataset, sets, tuner.grid())
             launch(tuner.candidates, tuner.start(), tuner.finish)
-        runs = expand(tuner.settled(), dataset)
+        runs = tuner.grid()
+        measuring.conclude(runs)
         known = shapes(runs)
         tuner.name(runs)
         _write_inputs(study_dir, study, dataset, sets, runs)
@@ -147,7 +155,7 @@ def check_data(study_dir: StudyDir, study: Study, dataset: Dataset) -> None:
 def _write_inputs(
     study_dir: StudyDir, study: Study, dataset: Dataset, sets: Sequence[EvaluationSet], runs: Sequence[PlannedRun]
 ) -> None:
-    from unfreeze.grid.run import tokens_of
+    from unfreeze.grid.prepare import tokens_of
     from unfreeze.training.encoder import encoder_note
 
     notes = {encoder: note for encoder in study.encoders if (note := encoder_note(encoder))}
