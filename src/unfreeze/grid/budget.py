@@ -32,7 +32,7 @@ FREE = ("epochs", "max_steps", "learning_rate", "warmup", "schedule", "weight_de
 
 NAMES = {"steps": "optimiser steps", "seconds": "training time", "memory": "memory", "flops": "FLOPs"}
 WRITTEN: dict[str, Callable[[float], str]] = {
-    "steps": lambda amount: f"{count(amount)} steps",
+    "steps": count,
     "seconds": seconds,
     "memory": size,
     "flops": lambda amount: f"{short(amount)}FLOP",
@@ -72,6 +72,11 @@ class Budget:
         """Whether every run takes the steps of its own recipe."""
         return self.kind == "steps" and self.given is None
 
+    @property
+    def measures(self) -> bool:
+        """Whether what follows depends on what a step costs."""
+        return self.kind != "steps"
+
     def limit(self, encoder: str, seed: int) -> float | None:
         """What a run may spend; None where nothing decides.
 
@@ -105,14 +110,15 @@ class Budget:
         return replace(run, spec=run.spec.model_copy(update={"recipe": recipe}), written=run.spec)
 
     def about(self, runs: Sequence[PlannedRun]) -> Row:
-        """What the study is compared at, for its files and for people.
+        """At what the study compares: ``kind``, ``name`` (None for each recipe's own steps), ``limits``, ``sentences``.
 
         Args:
             runs: of the grid, each bound.
         """
         limits = {encoder: self.limit(encoder, self.seed) for encoder in self.specs}
         sentences = [] if self.is_default else [self._amounts(limits), *self._consequences(runs)]
-        return {"kind": self.kind, "limits": limits, "sentences": sentences}
+        name = None if self.is_default else NAMES[self.kind]
+        return {"kind": self.kind, "name": name, "limits": limits, "sentences": sentences}
 
     def _changes(self, spec: RunSpec) -> Row:
         """Keys of the recipe that follow from the limit."""
@@ -124,7 +130,7 @@ class Budget:
                 return {"batch_size": row["batch_size"]}
             raise self._too_little(spec, f"a batch of one example needs {size(row['bytes'])}")
         steps = int(self.given or 0)
-        if self.kind != "steps":
+        if self.measures:
             most = max(MOST_EPOCHS, spec.recipe.epochs)
             steps = self._steps_within(spec, most)
             if not steps:
@@ -194,40 +200,39 @@ class Budget:
 
     def _amounts(self, limits: Mapping[str, float | None]) -> str:
         amounts = {encoder: WRITTEN[self.kind](limit) for encoder, limit in limits.items() if limit is not None}
-        if len(set(amounts.values())) == 1:
-            each = next(iter(amounts.values()))
-        else:
-            each = ", ".join(f"{amount} on {slug(encoder)}" for encoder, amount in amounts.items())
+        if not amounts:
+            return f"Nothing could be measured to compare at equal {NAMES[self.kind]}."
+        one = len(set(amounts.values())) == 1 == len(amounts) / len(limits)
+        each = [amount if one else f"{amount} on {slug(encoder)}" for encoder, amount in amounts.items()]
         why = "" if self.given is not None else ", what the dearest strategy takes by its own recipe"
-        return f"Compared at equal {NAMES[self.kind]}: {each} for every run{why}."
+        return f"Compared at equal {NAMES[self.kind]}: {', '.join(dict.fromkeys(each))} for every run{why}."
 
     def _consequences(self, runs: Sequence[PlannedRun]) -> list[str]:
         """What a reader must know about the recipes that follow."""
-        several = len(self.specs) > 1
         able = [run for run in reversed(runs) if run.refused is None]
-        first = dict(reversed({(run.spec.encoder, run.strategy): run for run in able}.items()))
-        names = {key: f"{key[1]} on {slug(key[0])}" if several else key[1] for key in first}
+        ones = list({(run.spec.encoder, run.strategy): run for run in able}.values())[::-1]
         if self.kind == "memory":
-            sizes = ", ".join(f"{names[key]} {count(run.spec.recipe.batch_size)}" for key, run in first.items())
-            steps = [self._per_epoch(run.spec) * run.spec.recipe.epochs for run in first.values()]
-            if not steps:
-                return []
-            return [
-                f"Batches are as large as fit: {sizes}. Epochs are equal, so that the number of optimiser steps "
-                f"differs: {count(min(steps))} to {count(max(steps))}."
-            ]
-        if self.kind == "steps":
-            return []
-        sentences = []
-        for key, run in first.items():
-            limit = self.limit(run.spec.encoder, run.spec.seed)
-            spent = self._spent(run.written or run.spec, run.spec.recipe.epochs)[: run.spec.recipe.max_steps][-1]
-            capped = run.spec.recipe.epochs >= MOST_EPOCHS and run.spec.recipe.max_steps is None
-            if capped and limit and spent < limit:
-                sentences.append(
-                    f"{names[key]} stops after {run.spec.recipe.epochs} epochs, at {percent(spent / limit)} of that."
-                )
-        return sentences
+            return [self._batches(ones)] if ones else []
+        return list(filter(None, map(self._cap, ones))) if self.measures else []
+
+    def _batches(self, runs: Sequence[PlannedRun]) -> str:
+        sizes = ", ".join(f"{self._name(run)} {count(run.spec.recipe.batch_size)}" for run in runs)
+        steps = [self._per_epoch(run.spec) * run.spec.recipe.epochs for run in runs]
+        differ = f" Epochs are equal, so optimiser steps are not: {count(min(steps))} to {count(max(steps))}."
+        whole = any(run.spec.recipe.batch_size == self.examples for run in runs)
+        fit = f"as large as fit{', the whole training split at most' if whole else ''}"
+        return f"Batches are {fit}: {sizes}.{differ if len(set(steps)) > 1 else ''}"
+
+    def _cap(self, run: PlannedRun) -> str | None:
+        """Where the most epochs there may be leave a run's budget unspent."""
+        epochs, spec = run.spec.recipe.epochs, run.written or run.spec
+        limit, spent = self.limit(spec.encoder, spec.seed), self._spent(spec, run.spec.recipe.epochs)
+        if epochs < MOST_EPOCHS or run.spec.recipe.max_steps or not limit or 2 * spent[-1] - spent[-2] > limit:
+            return None
+        return f"{self._name(run)} stops after {epochs} epochs, at {percent(spent[-1] / limit)} of that."
+
+    def _name(self, run: PlannedRun) -> str:
+        return run.strategy if len(self.specs) == 1 else f"{run.strategy} on {slug(run.spec.encoder)}"
 
 
 def step_key(kind: str, spec: RunSpec, *free: str) -> str:

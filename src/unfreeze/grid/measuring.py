@@ -96,7 +96,7 @@ class Measuring:
 
     def _next(self, spec: RunSpec) -> Row | None:
         kind, given = self.budget.kind, self.budget.given
-        if kind == "steps":
+        if not self.budget.measures:
             return None
         keys = {step_key(kind, other) for other in self.budget.specs[spec.encoder]}
         if kind != "memory" or (given is None and not keys <= self.found.keys() | self.failures.keys()):
