@@ -289,7 +289,7 @@ class StudyDir:
         """
         table = read_table(self._evaluation_set(name))
         about = json.loads(table.schema.metadata[b"about"])
-        merged = tuple(tuple(indices) for indices in about["merged"])
+        merged = tuple(map(tuple, about["merged"]))
         return EvaluationSet(name, tuple(about["labels"]), merged, table.replace_schema_metadata())
 
     def _evaluation_set(self, name: str) -> Path:

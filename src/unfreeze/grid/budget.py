@@ -166,7 +166,8 @@ class Budget:
             return 0
         # One more, should later epochs hold less padding than the first.
         spent = self._spent(spec, min(most, math.ceil(limit / epoch) + 1))
-        return int(np.searchsorted(spent, limit, side="right"))
+        # A sum of rounded costs may end a little above the limit that it adds up to.
+        return int(np.searchsorted(spent, limit * (1 + 1e-9), side="right"))
 
     def _spent(self, spec: RunSpec, epochs: int) -> np.ndarray:
         """FLOPs or seconds after each step of so many epochs."""

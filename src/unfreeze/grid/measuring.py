@@ -50,6 +50,9 @@ class Measuring:
     def start(self) -> list[Job]:
         """The first jobs, and the prefixes they start from."""
         fresh = self._fresh()
+        if fresh:
+            about = f"measuring the {self.budget.kind} of {len(fresh)} strategies and what is tried of them"
+            self.watch({"kind": "note", "message": about})
         return [job | fresh.get(job["id"], {}) for job in jobs_of(self.study, *self._needing(fresh), kind="measure")]
 
     def hear(self, row: Row) -> None:

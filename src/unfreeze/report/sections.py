@@ -227,7 +227,7 @@ class Sections:
 
     @cached_property
     def lora_against_partial(self) -> str | None:
-        """Whether LoRA is cheaper than partial fine-tuning here, and why; no question where both were given the same."""
+        """Whether LoRA is cheaper than partial fine-tuning here, and why; not asked where both were given the same."""
         return None if self.content.compared_at["name"] else lora_against_partial(self.content.leaderboard)
 
     @cached_property
