@@ -261,8 +261,7 @@ class StudyDir:
             write_table(self.path / "data" / f"{split}.arrow", dataset.splits[split])
         with atomic_path(self.path / "data" / "dropped.csv") as temporary:
             pyarrow.csv.write_csv(dataset.dropped, str(temporary))
-        about = {"name": dataset.name, "labels": dataset.labels, "notes": dataset.notes}
-        write_json(self._dataset, about | {"fingerprint": dataset.fingerprint})
+        write_json(self._dataset, {key: getattr(dataset, key) for key in ("name", "labels", "notes", "fingerprint")})
 
     def read_dataset(self) -> Dataset:
         """The split data that :meth:`write_dataset` kept.
@@ -289,8 +288,8 @@ class StudyDir:
         """
         table = read_table(self._evaluation_set(name))
         about = json.loads(table.schema.metadata[b"about"])
-        merged = tuple(map(tuple, about["merged"]))
-        return EvaluationSet(name, tuple(about["labels"]), merged, table.replace_schema_metadata())
+        labels, examples = tuple(about["labels"]), table.replace_schema_metadata()
+        return EvaluationSet(name, labels, tuple(map(tuple, about["merged"])), examples)
 
     def _evaluation_set(self, name: str) -> Path:
         return self.path / "data" / "evaluate_on" / f"{name}.arrow"

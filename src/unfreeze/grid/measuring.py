@@ -51,8 +51,8 @@ class Measuring:
         """The first jobs, and the prefixes they start from."""
         fresh = self._fresh()
         if fresh:
-            about = f"measuring the {self.budget.kind} of {len(fresh)} strategies and what is tried of them"
-            self.watch({"kind": "note", "message": about})
+            what = {"flops": "FLOPs", "seconds": "seconds", "memory": "memory"}[self.budget.kind]
+            self.watch({"kind": "note", "message": f"measuring the {what} of {len(fresh)} kinds of training step"})
         return [job | fresh.get(job["id"], {}) for job in jobs_of(self.study, *self._needing(fresh), kind="measure")]
 
     def hear(self, row: Row) -> None:
