@@ -51,10 +51,8 @@ def test_the_dearest_keeps_its_recipe_and_its_run_and_the_others_spend_as_much(s
             continue
         assert bound.written == run.spec
         if run.strategy == "partial-1":
-            limit, steps = (
-                budget.limit("minilm", run.spec.seed),
-                bound.spec.recipe.max_steps or 250 * bound.spec.recipe.epochs,
-            )
+            limit, recipe = budget.limit("minilm", run.spec.seed), bound.spec.recipe
+            steps = recipe.max_steps or 250 * recipe.epochs
             spent = budget._spent(run.spec, recipe.epochs + 1)
             assert spent[steps - 1] <= limit < spent[steps], "not one step more"
             assert recipe.epochs == -(-steps // 250)
