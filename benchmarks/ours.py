@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.work import BATCH, GRID, MAX_LENGTH, RATES, Data, Work
+from benchmarks.work import GRID, MAX_LENGTH, RATES, Data, Work
 from unfreeze.grid.estimate import matmul_flops_per_second
-from unfreeze.grid.run import Setting, build_shared_prefix, run_one, tokens_of
+from unfreeze.grid.prepare import build_shared_prefix, tokens_of
+from unfreeze.grid.run import Setting, run_one
 from unfreeze.grid.runner import run_study
 from unfreeze.study import Recipe, RunSpec, Study
 from unfreeze.studydir import RunDir, StudyDir, read_json
@@ -48,7 +49,7 @@ def steps(work: Work, data: Data, compute: Compute, seed: int, folder: Path) -> 
         inputs=inputs,
         lengths=data.tokens["train"].lengths,
         gold=data.gold,
-        recipe=Recipe(epochs=1, batch_size=BATCH, learning_rate=RATES[work.strategy]),
+        recipe=Recipe(epochs=1, batch_size=work.batch, learning_rate=RATES[work.strategy]),
         seed=seed,
         compute=compute,
         run=RunDir(folder / "run"),
@@ -57,7 +58,7 @@ def steps(work: Work, data: Data, compute: Compute, seed: int, folder: Path) -> 
     progress = trainer.train()
     peak = matmul_flops_per_second(compute.device.type, "auto")
     assert progress.flops
-    useful = progress.flops * progress.tokens / progress.seconds / peak
+    useful = progress.flops * progress.tokens / progress.seconds / peak * progress.tokens / progress.padded_tokens
     return {"seconds": progress.seconds, "accuracy": None, "useful": useful}
 
 
@@ -87,7 +88,7 @@ def spec_of(work: Work, data: Data, seed: int) -> RunSpec:
         encoder=work.encoder,
         strategy={"kind": work.kind, **work.made.model_dump(mode="json")},
         strategy_slug=work.strategy,
-        recipe=Recipe(epochs=work.epochs, batch_size=BATCH, learning_rate=RATES[work.strategy]),
+        recipe=Recipe(epochs=work.epochs, batch_size=work.batch, learning_rate=RATES[work.strategy]),
         seed=seed,
     )
 
@@ -102,8 +103,8 @@ def answer(work: Work, data: Data, compute: Compute, seed: int, folder: Path) ->
     return {"seconds": time.perf_counter() - started, "accuracy": None, "useful": None}
 
 
-def grid(data: Data, folder: Path) -> float:
-    """Seconds of the twelve runs through the grid's own executor, from the first job's start to the last's end.
+def grid(work: Work, data: Data, folder: Path) -> float:
+    """Seconds of all its runs through the grid's own executor, from the first job's start to the last's end.
 
     Importing torch is left out on either side, and so is the report.
     """
@@ -119,8 +120,8 @@ def grid(data: Data, folder: Path) -> float:
             "strategies": [
                 {"kind": kind, "options": options, "recipe": {"learning_rate": 3e-4}} for kind, options in GRID
             ],
-            "recipe": {"epochs": 3, "batch_size": BATCH},
-            "seeds": [0, 1, 2],
+            "recipe": {"epochs": work.epochs, "batch_size": work.batch},
+            "seeds": list(range(work.seeds)),
             "baselines": False,
         }
     )

@@ -11,7 +11,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
 
-from benchmarks.work import BATCH, RATES, Data, Work
+from benchmarks.work import RATES, Data, Work
 from unfreeze.training.device import Compute
 from unfreeze.training.encoder import load_tokenizer, locate
 
@@ -50,8 +50,8 @@ def measure(work: Work, data: Data, compute: Compute, seed: int, tuned: bool) ->
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
-            per_device_train_batch_size=BATCH,
-            per_device_eval_batch_size=BATCH,
+            per_device_train_batch_size=work.batch,
+            per_device_eval_batch_size=work.batch,
             num_train_epochs=work.epochs,
             learning_rate=RATES[work.strategy],
             warmup_steps=0.1,
@@ -85,8 +85,8 @@ def measure(work: Work, data: Data, compute: Compute, seed: int, tuned: bool) ->
     return {"seconds": seconds, "accuracy": accuracy, "useful": None}
 
 
-def padded_share(lengths: np.ndarray) -> float:
+def padded_share(lengths: np.ndarray, batch: int) -> float:
     """Padding of batches in random order, as a new Trainer cuts them."""
     order = np.random.default_rng(0).permutation(len(lengths))
-    batches = np.split(order, range(BATCH, len(order), BATCH))
+    batches = np.split(order, range(batch, len(order), batch))
     return 1 - lengths.sum() / sum(len(batch) * lengths[batch].max() for batch in batches)

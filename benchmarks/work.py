@@ -17,10 +17,10 @@ from unfreeze.study import DataSpec
 from unfreeze.training.batching import TokenizedSplit, tokenize
 from unfreeze.training.encoder import load_tokenizer
 
-BATCH, MAX_LENGTH = 32, 128
+MAX_LENGTH = 128
 # The same learning rate for both sides: those of the SNLI sample in docs/results.md.
 RATES = {"head-only": 1e-3, "full": 1e-4, "lora-r8-query-value": 1e-3, "lora-r16-all-linear": 5e-4}
-RATES |= {f"partial-{layers}": 3e-4 for layers in (1, 2, 3)}
+RATES |= {f"partial-{layers}": 3e-4 for layers in range(1, 6)}
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Work:
     Attributes:
         name: of the row.
         mode: ``steps`` trains one epoch and nothing else, ``run`` trains three with evaluation after each and on
-            test, ``predict`` answers the test split, ``grid`` is twelve runs.
+            test, ``predict`` answers the test split, ``grid`` is several such runs.
+        batch: pairs per optimiser step.
+        seeds: of each of a grid's four strategies.
         scale: times so many pairs: the faster the steps, the more of them until most shapes of a batch have been met.
         targets: at least so many times the tuned peer, and the untuned one.
     """
@@ -40,6 +42,8 @@ class Work:
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "minilm"
+    batch: int = 32
+    seeds: int = 3
     scale: int = 1
     targets: tuple[float, float] | None = None
 
@@ -63,15 +67,22 @@ PARTIAL = {"layers": 2}
 QUERY_VALUE = {"rank": 8, "alpha": 16, "targets": "query-value"}
 ALL_LINEAR = {"rank": 16, "alpha": 32, "targets": "all-linear"}
 WORKS = (
-    Work("partial-2, steps from the prefix", "steps", "partial", PARTIAL, scale=4, targets=(3.5, 9)),
-    Work("partial-2, a run of 3 epochs, prefix built in it", "run", "partial", PARTIAL, scale=2, targets=(3, 7)),
-    Work("12 partial and head-only runs of 3 epochs", "grid", "head-only", targets=(5, 10)),
-    Work("LoRA q,v r8, steps", "steps", "lora", QUERY_VALUE, targets=(1.7, 4.5)),
-    Work("LoRA all-linear r16, steps", "steps", "lora", ALL_LINEAR, targets=(1.4, 3.5)),
-    Work("full, steps", "steps", "full", targets=(1.4, 3.5)),
-    Work("prediction", "predict", "full", scale=4, targets=(2.2, 3.5)),
+    Work("partial-2, steps from the prefix", "steps", "partial", PARTIAL, scale=6, targets=(3.5, 9)),
+    Work("partial-2, a run of 3 epochs, prefix built in it", "run", "partial", PARTIAL, scale=3, targets=(3, 7)),
+    Work("12 partial and head-only runs of 3 epochs", "grid", "head-only", scale=2, targets=(5, 10)),
+    Work("LoRA q,v r8, steps", "steps", "lora", QUERY_VALUE, scale=2, targets=(1.7, 4.5)),
+    Work("LoRA all-linear r16, steps", "steps", "lora", ALL_LINEAR, scale=2, targets=(1.4, 3.5)),
+    Work("full, steps", "steps", "full", scale=2, targets=(1.4, 3.5)),
+    Work("prediction", "predict", "full", scale=8, targets=(2.2, 3.5)),
 )
-# The grid's runs: each of these with three seeds.
+# How cost grows with pairs, layers, batch size and runs.
+SCALING = (
+    *(Work(f"partial-2, a run on {scale} × the pairs", "run", "partial", PARTIAL, scale=scale) for scale in (1, 2, 4)),
+    *(Work(f"partial-{n}, steps", "steps", "partial", {"layers": n}, scale=2) for n in (1, 3, 5)),
+    *(Work(f"LoRA q,v r8, steps at batch {n}", "steps", "lora", QUERY_VALUE, batch=n, scale=2) for n in (8, 32, 128)),
+    *(Work(f"{4 * n} partial and head-only runs", "grid", "head-only", seeds=n) for n in (1, 2, 4)),
+)
+# A grid's strategies.
 GRID = (("head-only", {}), *(("partial", {"layers": layers}) for layers in (1, 2, 3)))
 
 
@@ -109,10 +120,10 @@ class Data:
 
 
 def load(snli: Path | None, pairs: int) -> Dataset:
-    """``pairs`` training pairs and half as many of validation and of test: of SNLI's folder, or generated ones."""
+    """``pairs`` training pairs and, as 70 to 10 to 20, pairs of validation and test: SNLI's folder's, or generated."""
     spec = DataSpec(dataset="snli", path=str(snli)) if snli else DataSpec(pairs=max(60, 4 * pairs))
     whole = load_dataset(spec)
-    sizes = {"train": pairs, "validation": pairs // 2, "test": pairs // 2}
+    sizes = {"train": pairs, "validation": pairs // 7, "test": 2 * pairs // 7}
     splits = {split: whole.splits[split].slice(0, rows) for split, rows in sizes.items()}
     return Dataset(whole.name, whole.labels, splits)
 

@@ -103,6 +103,25 @@ def test_plan_and_status_of_a_tuned_study(unfreeze, study, tmp_path):
     assert "tuning.seed: 0 is one of the study's seeds" in err
 
 
+def test_plan_and_status_say_at_what_strategies_are_compared(unfreeze, study, tmp_path):
+    code, out, _ = unfreeze("plan", study, "--set", "compare_at=flops")
+    assert code == 0
+    text = " ".join(out.split())
+    assert "Compared at equal FLOPs: " in text
+    assert "head-only stops after 50 epochs" in text
+    assert "(≈: what decides is measured first.)" in text
+    assert "Would not run: lora" in unfreeze("plan", study, "--set", "compare_at={memory: 200 KiB}")[1]
+    assert "Compared at" not in unfreeze("plan", study)[1]
+    for at in ("flops", "{seconds: 3}", "memory"):
+        code, _, err = unfreeze("plan", study, "--set", f"compare_at={at}", "--set", "recipe.epochs={tune: [1, 2]}")
+        if at == "memory":
+            assert code == 0
+        else:
+            assert (code, len(err.splitlines())) == (2, 2), "one line for each strategy"
+    assert unfreeze("run", study, "-o", tmp_path / "out", "--set", "compare_at={steps: 3}")[0] == 0
+    assert "Compared at equal optimiser steps: 3 for every run." in unfreeze("status", tmp_path / "out")[1]
+
+
 def test_plan_lists_what_is_wrong(unfreeze, study):
     strategies = "strategies=[{partial: {layers: 9}}, {lora: {targets: [querry]}}]"
     code, _, err = unfreeze("plan", study, "--set", strategies)

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 
 from unfreeze.training import cost
@@ -36,3 +37,24 @@ def test_phases_add_up_by_name():
     before = dict(seconds)
     phases.collect(seconds)
     assert seconds == before, "nothing is counted twice"
+
+
+def test_flops_of_three_lengths_tell_those_of_every_other():
+    weight, lengths, done = torch.randn(7, 5), np.array([2, 3, 4, 5, 6, 7, 8, 9]), []
+
+    def step(batch):
+        """A linear map of every token, and every token's product with every other."""
+        done.append(len(batch))
+        states = torch.randn(len(batch), int(lengths[batch].max()), 7)
+        return (states @ weight) @ (states @ weight).transpose(1, 2)
+
+    batches = [np.array([index]) for index in range(8)] + [np.array([0, 7, 1])]
+    counted = cost.StepFlops.count(step, batches, lengths)
+    assert len(done) == 3
+    expected = []
+    for batch in batches:
+        with cost.count_flops(expected):
+            step(batch)
+    np.testing.assert_allclose(counted.of(batches, lengths), expected)
+    same = cost.StepFlops.count(step, [np.array([3, 3])], lengths)
+    assert same.coefficients == (expected[3],)

@@ -12,6 +12,7 @@ from unfreeze.study import Recipe
 from unfreeze.studydir import RunDir
 from unfreeze.training.batching import tokenize
 from unfreeze.training.checkpoint import kept_parameters, load_trained
+from unfreeze.training.cost import count_flops
 from unfreeze.training.device import Compute
 from unfreeze.training.encoder import build_classifier, load_tokenizer
 from unfreeze.training.lean import make_lean
@@ -144,7 +145,7 @@ def test_accumulated_parts_give_the_gradient_of_the_batch(tiny, small, tmp_path)
         )
         trainer.model.eval()  # dropout off
         trainer.optimizer.zero_grad = lambda: None
-        trainer._step(np.arange(16), epoch=0)
+        trainer.step(np.arange(16), epoch=0)
         grads.append({name: p.grad for name, p in trainer.trained.items() if p.grad is not None})
     assert grads[0].keys() == grads[1].keys()
     for name, grad in grads[0].items():
@@ -168,7 +169,7 @@ def test_gradients_are_clipped(tiny, small, tmp_path):
     for clip, bound in ((1e-4, 1e-4), (None, math.inf)):
         trainer = make_trainer(small, tiny(), tmp_path / str(clip), max_grad_norm=clip)
         trainer.optimizer.zero_grad = lambda: None
-        trainer._step(np.arange(16), epoch=0)
+        trainer.step(np.arange(16), epoch=0)
         norm = torch.linalg.vector_norm(
             torch.cat([p.grad.flatten() for p in trainer.trained.values() if p.grad is not None])
         )
@@ -225,12 +226,39 @@ def test_a_damaged_checkpoint(tiny, tmp_path):
         load_trained(tmp_path, kept_parameters(anatomy, chosen))
 
 
-def test_flops_are_counted_once_and_padding_is_known(tiny, small, tmp_path):
-    progress = make_trainer(small, tiny(), tmp_path).train()
-    assert progress.flops > 0
-    assert progress.pairs == 2 * 180
-    assert progress.tokens == 2 * int(tokenize(small.splits["train"], load_tokenizer(tiny()), 64).lengths.sum())
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "modernbert"])
+@pytest.mark.parametrize(("kind", "options"), [("partial", {"layers": 1}), ("lora", {}), ("full", {})])
+def test_flops_are_those_of_every_step_and_padding_is_known(tiny, small, tmp_path, family, kind, options):
+    trainer = make_trainer(small, tiny(family), tmp_path, (kind, options), epochs=1)
+    each, step = [], trainer.step
+
+    def counted(batch, epoch):
+        with count_flops(each):
+            return step(batch, epoch)
+
+    trainer.step = counted
+    progress = trainer.train()
+    # DeBERTa's relative positions cost the same for a batch of any size.
+    assert progress.flops * progress.tokens == pytest.approx(sum(each), rel=1e-2 if family == "deberta-v2" else 1e-9)
+    assert progress.pairs == 180
+    tokens = tokenize(small.splits["train"], load_tokenizer(tiny(family)), 64).lengths
+    assert progress.tokens == int(tokens.sum())
     assert 0 <= 1 - progress.tokens / progress.padded_tokens < 0.15
+
+
+def test_max_steps_cut_the_last_epoch_short_and_the_schedule_to_length(tiny, small, tmp_path):
+    trainer = make_trainer(small, tiny(), tmp_path / "whole", epochs=3, max_steps=17)
+    progress = trainer.train()
+    assert (trainer.steps, trainer.epochs, progress.step, progress.epoch) == (17, 2, 17, 2)
+    assert progress.pairs < 17 * 16 + 1
+    assert [row["step"] for row in history(tmp_path / "whole", "evaluation")] == [12, 17]
+    rates = [row["learning_rate"] for row in history(tmp_path / "whole", "step")]
+    assert rates[-1] == pytest.approx(max(rates) / 15, rel=0.1), "a step before zero"
+    assert make_trainer(small, tiny(), tmp_path / "long", epochs=3, max_steps=99).steps == 36
+    make_trainer(small, tiny(), tmp_path / "paused", epochs=3, max_steps=17).train(until=1)
+    again = make_trainer(small, tiny(), tmp_path / "paused", epochs=3, max_steps=17)
+    assert again.train().step == 17
+    assert np.array_equal(logits(again), logits(trainer))
 
 
 def test_what_each_example_was_given_in_training_adds_up_to_the_loss(tiny, small, tmp_path):

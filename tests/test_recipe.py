@@ -53,6 +53,12 @@ def test_a_recipe_can_be_given_from_python():
         ("recipe.epochs={tun: [1]}", "recipe.epochs: Input should be a valid integer"),
         ("tuning={trials: 3, seconds: 60}", "tuning: a budget is trials or seconds, not both"),
         ("tuning={trial: 3}", "unknown key 'tuning.trial'; did you mean 'trials'?"),
+        ("compare_at=flop", "unknown key 'compare_at.flop'; did you mean 'flops'?"),
+        ("compare_at={flops: 0}", "compare_at.flops: Input should be greater than 0"),
+        ("compare_at={memory: much}", "compare_at.memory: could not parse value and unit"),
+        ("compare_at={flops: 1e15, seconds: 5}", "compare_at: name one of steps, seconds, memory and flops"),
+        ("compare_at={}", "compare_at: name one of steps, seconds, memory and flops"),
+        ("recipe.max_steps=0", "recipe.max_steps: Input should be greater than or equal to 1"),
         ("tuning={trials: 0}", "tuning.trials: Input should be greater than or equal to 1"),
     ],
 )
@@ -61,3 +67,20 @@ def test_a_fault_says_where_and_what(write, override, message):
         write(TUNED, override)
     assert message in str(caught.value)
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "amount"),
+    [
+        ("flops", "flops", None),
+        ("{flops: 1e15}", "flops", 1e15),
+        ("{seconds: 600}", "seconds", 600),
+        ("{memory: 4 GiB}", "memory", 4 * 2**30),
+        ("{steps: 1000}", "steps", 1000),
+    ],
+)
+def test_what_strategies_are_compared_at(write, written, kind, amount):
+    study = write(TUNED, f"compare_at={written}")
+    assert (study.compare_at.kind, study.compare_at.amount) == (kind, amount)
+    assert write(dump_study(study)) == study
+    assert write(TUNED).compare_at == write(TUNED, "compare_at=steps").compare_at

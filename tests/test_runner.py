@@ -8,6 +8,7 @@ import pytest
 
 from conftest import run_and_kill
 from unfreeze.errors import DataError, StudyDirError, StudyError
+from unfreeze.grid import prepare as grid_prepare
 from unfreeze.grid import run as grid_run
 from unfreeze.grid.predictor import Predictor
 from unfreeze.grid.runner import check_folder, collect, conclude, run_study
@@ -105,14 +106,14 @@ def test_a_grown_grid_keeps_what_it_has(study, tmp_path):
 
 
 def test_a_run_that_fails_leaves_the_others_and_shows(study, tmp_path, monkeypatch):
-    train = grid_run.Trainer.train
+    train = grid_prepare.Trainer.train
 
     def fail(self, until):
         if self.anatomy.prefix_depth() == 0 and self.seed == 0:
             raise MemoryError("no room\nfor activations")
         return train(self, until)
 
-    monkeypatch.setattr(grid_run.Trainer, "train", fail)
+    monkeypatch.setattr(grid_prepare.Trainer, "train", fail)
     result = run(study, tmp_path / "out")
     assert sorted(row["status"] for row in result.rows) == ["failed"] + ["finished"] * 5
     failed = next(row for row in result.rows if row["status"] == "failed")
@@ -135,7 +136,7 @@ def test_a_run_that_diverges(study, tmp_path):
 
 def test_the_prefix_changes_nothing_but_time(study, tmp_path, monkeypatch):
     cached = run(study, tmp_path / "cached", "strategies=[head-only, {partial: {layers: 1}}]", "recipe.head_dropout=0")
-    monkeypatch.setattr("unfreeze.grid.run.prefix_bytes", lambda *_: 10**18)
+    monkeypatch.setattr("unfreeze.grid.prepare.prefix_bytes", lambda *_: 10**18)
     notes = []
     live = run(
         study,
@@ -165,9 +166,9 @@ def test_a_start_that_is_interrupted_can_be_made_again(study, tmp_path, monkeypa
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    for place in ("unfreeze.studydir.write_table", "unfreeze.grid.run.write_tokens", "unfreeze.grid.runner.explore"):
+    for place in ("studydir.write_table", "grid.prepare.write_tokens", "grid.runner.explore"):
         with monkeypatch.context() as patched:
-            patched.setattr(place, interrupt)
+            patched.setattr(f"unfreeze.{place}", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 run(study, tmp_path / "out", "seeds=[0]")
     assert [row["status"] for row in run(study, tmp_path / "out", "seeds=[0]").rows] == ["finished"] * 3

@@ -1,3 +1,5 @@
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -151,6 +153,12 @@ def test_the_hash_is_of_what_decides_the_result(write, small):
     other = ["{strategies: [full], recipe: {epochs: 4}}", "{strategies: [full], data: {max_length: 64}}"]
     assert {expand(write(text), small)[0].run_id for text in same} == {base}
     assert base not in {expand(write(text), small)[0].run_id for text in other}
+    limited, unlimited = (expand(write("strategies: [full]", f"recipe.max_steps={n}"), small)[0] for n in (9, "null"))
+    assert limited.run_id != base == unlimited.run_id
+    spec = unlimited.spec.model_dump(mode="json")
+    del spec["recipe"]["max_steps"]
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
+    assert base.endswith(digest), "folders from before there was such a key are still those of their specs"
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -95,7 +95,7 @@ def plan(study: StudyArgument, overrides: Overrides = None) -> None:
     """Show the runs of a study and what they will take, or what is wrong with it; trains nothing."""
     from unfreeze.datasets import load_dataset, load_evaluation_sets
     from unfreeze.display import show_plan
-    from unfreeze.grid.estimate import estimate_all
+    from unfreeze.grid.estimate import estimate_all, estimated_budget
     from unfreeze.grid.plan import expand, shapes, share
     from unfreeze.grid.space import find_spaces, provisional
     from unfreeze.grid.tuning import expected
@@ -110,6 +110,12 @@ def plan(study: StudyArgument, overrides: Overrides = None) -> None:
     everything = [*runs, *(space.trial(loaded, dataset, choice) for space in spaces for choice in space.grid)]
     known = shapes(everything)
     estimates = estimate_all(everything, known, dataset, loaded.device)
+    budget = estimated_budget(loaded, everything, known, estimates, dataset)
+    bound = {run.run_id: budget.bound(run) for run in everything}
+    if not budget.is_default:
+        known = shapes(list(bound.values()))
+        estimates = estimate_all(list(bound.values()), known, dataset, loaded.device)
+    runs = [bound[run.run_id] for run in runs]
     rows = [{"run": run, "shape": known[run.run_id], "estimate": estimates[run.run_id]} for run in runs]
     sharing: list[dict[str, Any]] = []
     for group in share(runs, known):
@@ -121,7 +127,8 @@ def plan(study: StudyArgument, overrides: Overrides = None) -> None:
         rows,
         sharing,
         [*dataset.notes, *filter(None, map(encoder_note, loaded.encoders))],
-        expected(loaded, dataset, spaces, {run_id: found.seconds for run_id, found in estimates.items()}),
+        expected(loaded, dataset, spaces, {run_id: estimates[run.run_id].seconds for run_id, run in bound.items()}),
+        [*budget.about(runs)["sentences"], *(["(≈: what decides is measured first.)"] if budget.measures else [])],
     )
 
 
@@ -141,14 +148,15 @@ def explore(study: StudyArgument, overrides: Overrides = None) -> None:
 def status(path: DirArgument) -> None:
     """Show how far each run of a study is."""
     from unfreeze.display import show_status, show_trials
-    from unfreeze.grid.runner import read_rows
+    from unfreeze.grid.runner import compared_at, read_rows
     from unfreeze.grid.tuning import read_tuning
     from unfreeze.studydir import StudyDir
 
     study_dir = StudyDir.existing(path)
     if tuning := read_tuning(study_dir):
         show_trials(console, tuning)
-    show_status(console, read_rows(study_dir), path)
+    rows = read_rows(study_dir)
+    show_status(console, rows, path, compared_at(study_dir, rows)["sentences"])
 
 
 class Projection(StrEnum):

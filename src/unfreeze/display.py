@@ -140,7 +140,12 @@ def show_explore(console: Console, found: Row) -> None:
 
 
 def show_plan(
-    console: Console, rows: Sequence[Row], sharing: Sequence[Row], notes: Sequence[str], tuning: Row | None = None
+    console: Console,
+    rows: Sequence[Row],
+    sharing: Sequence[Row],
+    notes: Sequence[str],
+    tuning: Row | None = None,
+    compared_at: Sequence[str] = (),
 ) -> None:
     """The runs of a grid with what each will take, and what they share.
 
@@ -150,6 +155,7 @@ def show_plan(
         sharing: ``encoder``, ``depths``, ``runs`` (a count) and ``seconds``.
         notes: of the data and the encoders.
         tuning: ``trials``, ``searches``, ``extensions`` (counts at most) and ``seconds``, where something is tuned.
+        compared_at: what the runs have in common, as estimated.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -172,6 +178,10 @@ def show_plan(
             seconds(estimate.seconds),
         )
     console.print(table)
+    if compared_at:
+        console.print(*compared_at, highlight=False)
+    for refused in dict.fromkeys(row["run"].refused for row in rows if row["run"].refused):
+        console.print(f"Would not run: {refused}.", highlight=False)
     for shared in sharing:
         depths = ", ".join(map(str, shared["depths"]))
         console.print(
@@ -204,8 +214,8 @@ def show_trials(console: Console, tuning: Row) -> None:
     console.print(table)
 
 
-def show_status(console: Console, rows: Sequence[Row], path: Path) -> None:
-    """How far each run of a study is."""
+def show_status(console: Console, rows: Sequence[Row], path: Path, compared_at: Sequence[str] = ()) -> None:
+    """How far each run of a study is, and what its runs have in common."""
     table = _table(str(path), "run", "status", "test accuracy", "epochs")
     colours = {"finished": "green", "failed": "red", "diverged": "red"}
     for row in rows:
@@ -213,6 +223,8 @@ def show_status(console: Console, rows: Sequence[Row], path: Path) -> None:
         status = f"[{colours.get(row['status'], 'dim')}]{row['status']}[/]"
         table.add_row(run_name(row), status, percent(metrics, 2), str(row["epochs"] or MISSING))
     console.print(table)
+    if compared_at:
+        console.print(*compared_at, highlight=False)
     for row in rows:
         if row["failure"]:
             console.print(f"{row['run_id']}: {row['failure']['message']}", highlight=False, markup=False)

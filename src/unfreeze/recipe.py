@@ -1,10 +1,11 @@
-"""How a run is trained, and what of it a study leaves to validation."""
+"""How a run is trained, what of it a study leaves to validation, and what all strategies may spend alike."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from pydantic import (
+    ByteSize,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -23,6 +24,7 @@ class Recipe(Section):
     """Optimiser hyperparameters. Left out, ``learning_rate`` is the strategy's own default.
 
     Attributes:
+        max_steps: optimiser steps after which training ends within its epochs; the last one may be cut short.
         batch_size: pairs per optimiser step.
         gradient_accumulation: parts a batch is split into where it does not fit in memory.
         warmup: share of all steps over which the learning rate rises from zero.
@@ -32,6 +34,7 @@ class Recipe(Section):
     """
 
     epochs: int = Field(3, ge=1)
+    max_steps: int | None = Field(None, ge=1)
     batch_size: int = Field(32, ge=1)
     gradient_accumulation: int = Field(1, ge=1)
     learning_rate: float | None = Field(None, gt=0)
@@ -109,3 +112,53 @@ class Tuning(Section):
         if self.trials and self.seconds:
             raise ValueError("a budget is trials or seconds, not both")
         return self
+
+
+class CompareAt(Section):
+    """What strategies have in common when they are compared: one of these keys, bare or with an amount for each run.
+
+    ``seconds`` and ``flops`` mean training alone. ``memory`` is that of weights, gradients, optimiser state and what
+    the largest batch saves for its backward pass. Bare, each is what the dearest strategy of an encoder takes by its
+    recipe; bare ``steps`` are those of each recipe.
+    """
+
+    steps: int | None = Field(None, ge=1)
+    seconds: float | None = Field(None, gt=0)
+    memory: ByteSize | None = Field(None, gt=0)
+    flops: float | None = Field(None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, raw: Any) -> Any:
+        return {raw: None} if isinstance(raw, str) else raw
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> CompareAt:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(
+                "name one of steps, seconds, memory and flops, alone or with an amount, as in {seconds: 600}"
+            )
+        return self
+
+    @model_serializer
+    def _as_written(self) -> Any:
+        return self.kind if self.amount is None else {self.kind: self.amount}
+
+    @property
+    def kind(self) -> str:
+        """``steps``, ``seconds``, ``memory`` or ``flops``."""
+        (kind,) = self.model_fields_set
+        return kind
+
+    @property
+    def amount(self) -> float | None:
+        """Steps, seconds, bytes or floating-point operations of each run; None where recipes decide."""
+        amount: float | None = getattr(self, self.kind)
+        return amount
+
+    @property
+    def decides(self) -> tuple[str, ...]:
+        """Keys of a recipe that follow from it."""
+        if self.kind == "memory":
+            return ("batch_size",)
+        return ("epochs", "max_steps") if self.kind != "steps" or self.amount else ()

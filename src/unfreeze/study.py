@@ -18,7 +18,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from unfreeze.errors import StudyError, nearest
-from unfreeze.recipe import Recipe, StudyRecipe, Tuning
+from unfreeze.recipe import CompareAt, Recipe, StudyRecipe, Tuning
 from unfreeze.section import Loader, Paths, Section, Seed, parse_section
 
 EQUIVALENCE = 0.005  # half a point of accuracy: below what one would pay for with a slower or larger classifier
@@ -171,6 +171,7 @@ class Study(Section):
     """A grid of encoders × strategies × seeds on one dataset.
 
     Attributes:
+        compare_at: what every run may spend: equal steps, seconds, memory or FLOPs.
         tuning: the budget of what is left to validation (``learning_rate: tune``).
         equivalence: a difference in test accuracy smaller than this share does not matter.
         baselines: also show what the majority class reaches, and logistic regression on the encoder's frozen
@@ -183,6 +184,7 @@ class Study(Section):
     encoders: tuple[str, ...] = Field(("minilm",), min_length=1)
     strategies: tuple[Annotated[StrategyEntry, BeforeValidator(_strategy_entry)], ...] = Field(min_length=1)
     recipe: StudyRecipe = StudyRecipe()
+    compare_at: CompareAt = CompareAt(steps=None)
     tuning: Tuning = Tuning()
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -225,8 +227,10 @@ class RunSpec(Section):
     @property
     def run_id(self) -> str:
         """``<encoder>--<strategy>--s<seed>--<hash8>``, the run's folder name."""
-        spec = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        hash8 = hashlib.sha256(spec.encode()).hexdigest()[:8]
+        spec = self.model_dump(mode="json")
+        if self.recipe.max_steps is None:
+            del spec["recipe"]["max_steps"]  # runs that were hashed before there was this key keep their folders
+        hash8 = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
         return f"{slug(self.encoder)}--{self.strategy_slug}--s{self.seed}--{hash8}"
 
 

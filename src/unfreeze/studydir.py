@@ -146,9 +146,8 @@ class StudyDir:
         """
         study_dir = cls(Path(path))
         if not study_dir.resolved.is_file():
-            raise StudyDirError(
-                f"{path}: not a study folder (no resolved.json); 'unfreeze run STUDY -o {path}' makes one"
-            )
+            how = f"'unfreeze run STUDY -o {path}' makes one"
+            raise StudyDirError(f"{path}: not a study folder (no resolved.json); {how}")
         return study_dir
 
     @property
@@ -165,6 +164,11 @@ class StudyDir:
     def tuning(self) -> Path:
         """What was tried before the grid, and what was chosen; only where a study leaves something to validation."""
         return self.path / "tuning.json"
+
+    @property
+    def budgets(self) -> Path:
+        """At what strategies are compared, and what was measured for it."""
+        return self.path / "budgets.json"
 
     @property
     def tuning_journal(self) -> Path:
@@ -244,9 +248,8 @@ class StudyDir:
             with FileLock(self.path / ".lock", timeout=0):
                 yield
         except Timeout:
-            raise StudyDirError(
-                f"{self.path}: another unfreeze is running here; wait for it or choose another folder"
-            ) from None
+            what = "another unfreeze is running here; wait for it or choose another folder"
+            raise StudyDirError(f"{self.path}: {what}") from None
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise StudyDirError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from None
 
@@ -256,8 +259,7 @@ class StudyDir:
             write_table(self.path / "data" / f"{split}.arrow", dataset.splits[split])
         with atomic_path(self.path / "data" / "dropped.csv") as temporary:
             pyarrow.csv.write_csv(dataset.dropped, str(temporary))
-        about = {"name": dataset.name, "labels": dataset.labels, "notes": dataset.notes}
-        write_json(self._dataset, about | {"fingerprint": dataset.fingerprint})
+        write_json(self._dataset, {key: getattr(dataset, key) for key in ("name", "labels", "notes", "fingerprint")})
 
     def read_dataset(self) -> Dataset:
         """The split data that :meth:`write_dataset` kept.
@@ -276,9 +278,8 @@ class StudyDir:
 
     def write_evaluation_set(self, found: EvaluationSet) -> None:
         """Keep a further set: every run and the report read this copy."""
-        about = {"labels": found.labels, "merged": found.merged}
-        table = found.examples.replace_schema_metadata({"about": json.dumps(about)})
-        write_table(self._evaluation_set(found.name), table)
+        about = json.dumps({"labels": found.labels, "merged": found.merged})
+        write_table(self._evaluation_set(found.name), found.examples.replace_schema_metadata({"about": about}))
 
     def read_evaluation_set(self, name: str) -> EvaluationSet:
         """A set that :meth:`write_evaluation_set` kept.
@@ -288,8 +289,8 @@ class StudyDir:
         """
         table = read_table(self._evaluation_set(name))
         about = json.loads(table.schema.metadata[b"about"])
-        merged = tuple(tuple(indices) for indices in about["merged"])
-        return EvaluationSet(name, tuple(about["labels"]), merged, table.replace_schema_metadata())
+        labels, examples = tuple(about["labels"]), table.replace_schema_metadata()
+        return EvaluationSet(name, labels, tuple(map(tuple, about["merged"])), examples)
 
     def _evaluation_set(self, name: str) -> Path:
         return self.path / "data" / "evaluate_on" / f"{name}.arrow"

@@ -14,7 +14,7 @@ def write_verdict(comparison: Row) -> list[str]:
     """Say what a comparison found: the best, what equals it, what is not known, what is given up, what to beware of.
 
     Args:
-        comparison: the content of ``comparison.json`` without its verdict.
+        comparison: the content of ``comparison.json`` without its verdict; ``compared_at`` may not be known yet.
     """
     strategies = comparison["strategies"]
     sentences = []
@@ -32,9 +32,11 @@ def _best(comparison: Row) -> list[str]:
     accuracy, seeds = strategies[best]["accuracy"], len(strategies[best]["seeds"])
     spread = "one run" if seeds == 1 else f"mean of {seeds} seeds, sd {_points(accuracy['sd'])}"
     higher = any(strategies[other]["accuracy"]["mean"] > accuracy["mean"] for other in comparison["unranked"])
-    best_of = "Of the strategies whose every run learned, " if higher else ""
+    at = comparison.get("compared_at") or {}
+    lead = f"At equal {at['name']}, " if at.get("name") else ""
+    lead += "of the strategies whose every run learned, " if higher else ""
     highest = f"{_name(comparison, best)} has the highest test accuracy: {_percent(accuracy['mean'])} ({spread})."
-    sentences = [best_of + highest]
+    sentences = [lead[:1].upper() + lead[1:] + highest]
     against = {other: _against(comparison, best, other) for other in others}
     equivalent = {other: pair for other, pair in against.items() if pair["decision"] == "equivalent"}
     undecided = {other: pair for other, pair in against.items() if pair["decision"] == "undecided"}
@@ -92,8 +94,10 @@ def _larger(covers_seeds: bool, seeds: int | None, examples: int | None) -> str:
 
 
 def _fastest(comparison: Row, best: int, among: dict[int, Row]) -> list[str]:
-    """Which of them saves most of the best one's training time."""
+    """Which of them saves most of the best one's training time, where all have not been given the same."""
     strategies = comparison["strategies"]
+    if _same_time(comparison):
+        return []
     cheapest = _cheapest(strategies, [best, *among])
     if cheapest in (None, best):
         return []
@@ -104,6 +108,8 @@ def _fastest(comparison: Row, best: int, among: dict[int, Row]) -> list[str]:
 def _for_less(comparison: Row, best: int, named: list[int]) -> list[str]:
     """What a smaller budget of time buys: strategies that nothing faster beats."""
     strategies = comparison["strategies"]
+    if _same_time(comparison):
+        return []
     timed = [index for index in comparison["ranking"] if strategies[index]["alone_seconds"]]
     if best not in timed:
         return []
@@ -118,6 +124,10 @@ def _for_less(comparison: Row, best: int, named: list[int]) -> list[str]:
         if index != best and index not in named
     ]
     return [f"With less of its training time: {_list(bought[:NAMED])}."] if bought else []
+
+
+def _same_time(comparison: Row) -> bool:
+    return bool((comparison.get("compared_at") or {}).get("kind") == "seconds")
 
 
 def _losers(comparison: Row, against: dict[int, Row]) -> list[str]:
@@ -170,8 +180,8 @@ def _cheapest(strategies: list[Row], among: list[int]) -> int | None:
 
 
 def _cautions(comparison: Row) -> list[str]:
-    strategies = comparison["strategies"]
-    sentences = []
+    strategies, at = comparison["strategies"], comparison.get("compared_at") or {}
+    sentences = list(at["sentences"]) if at.get("name") else []
     if comparison["unranked"]:
         names = _list([_name(comparison, index) for index in comparison["unranked"]])
         runs = sum(len(strategies[index]["not_learned"]) for index in comparison["unranked"])

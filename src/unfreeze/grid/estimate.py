@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import psutil
 
+from unfreeze.grid.budget import Budget, largest_within, step_key
 from unfreeze.grid.plan import PlannedRun, Shape
 from unfreeze.records import SPLITS, Dataset
+from unfreeze.study import Study
 
 # Token lengths come from at most this many examples of a split: 20,000 give padding to a tenth of a percent.
 SAMPLE = 20_000
@@ -33,6 +38,9 @@ class Estimate:
         tokens: text tokens over all epochs.
         padding_share: of the tokens computed in training.
         memory_bytes: peak, on the device the run trains on.
+        train_flops: of the training steps.
+        train_seconds: likewise.
+        longest: tokens of the longest training example.
         seconds: training and evaluation, without the shared prefix.
         prefix_seconds: of one pass of the frozen layers over the data.
     """
@@ -41,6 +49,9 @@ class Estimate:
     tokens: int
     padding_share: float
     memory_bytes: float
+    train_flops: float
+    train_seconds: float
+    longest: int
     seconds: float
     prefix_seconds: float
 
@@ -92,33 +103,46 @@ def estimate(run: PlannedRun, shape: Shape, dataset: Dataset, lengths: dict[str,
     batches = epoch_batches(train, recipe.batch_size, run.spec.seed, 0)
     padded = padded_tokens(train, batches)
     tokens = {split: float(lengths[split].mean()) * len(dataset.splits[split]) for split in SPLITS}
-    steps = math.ceil(len(dataset.splits["train"]) / recipe.batch_size) * recipe.epochs
+    per_epoch = math.ceil(len(dataset.splits["train"]) / recipe.batch_size)
+    steps = min(per_epoch * recipe.epochs, recipe.max_steps or sys.maxsize)
+    seen = tokens["train"] * steps / per_epoch
 
     above = shape.layers - shape.depth
     forward = 2 * shape.layer_weights * above
     # Backward: gradients of the states through every layer above the prefix, and of the weights that train.
     training = 2 * forward + 2 * min(shape.trainable, shape.layer_weights * above)
-    work = tokens["train"] * recipe.epochs * training
-    work += (tokens["validation"] * (recipe.epochs + 1) + tokens["test"]) * forward
+    train_flops = seen * training
+    if not above:  # all that trains is the head, once for each example
+        train_flops = 6.0 * shape.trainable * len(dataset.splits["train"]) * steps / per_epoch
+    work = train_flops + (tokens["validation"] * (recipe.epochs + 1) + tokens["test"]) * forward
     prefix_work = sum(tokens.values()) * 2 * shape.layer_weights * shape.depth
     return Estimate(
         steps=steps,
-        tokens=round(tokens["train"] * recipe.epochs),
+        tokens=round(seen),
         padding_share=1 - float(train.sum()) / padded,
         memory_bytes=_memory(run, shape, max(int(train[batch].max()) for batch in batches)),
+        train_flops=train_flops,
+        train_seconds=train_flops / (peak * EFFICIENCY),
+        longest=int(train.max()),
         seconds=work / (peak * EFFICIENCY),
         prefix_seconds=prefix_work / (peak * EFFICIENCY),
     )
 
 
 def _memory(run: PlannedRun, shape: Shape, longest: int) -> float:
-    """Process, weights, gradients, Adam's two moments, and activations of the largest batch.
+    """Process, and what training takes."""
+    recipe = run.spec.recipe
+    return PROCESS_BYTES + _training_bytes(recipe.batch_size, recipe.gradient_accumulation, shape, longest)
+
+
+def _training_bytes(batch_size: int, accumulation: int, shape: Shape, longest: int) -> float:
+    """Weights, gradients, Adam's two moments, and activations of the largest batch.
 
     Activations of a layer: s·b·h·(34 + 5·a·s/h) bytes in 16 bits (Korthikanti et al., 2022, arXiv:2205.05198, eq. 1).
     """
-    rows = math.ceil(run.spec.recipe.batch_size / run.spec.recipe.gradient_accumulation)
+    rows = math.ceil(batch_size / accumulation)
     per_layer = ACTIVATION_SCALE * longest * rows * shape.hidden * (34 + 5 * shape.heads * longest / shape.hidden)
-    return PROCESS_BYTES + 4 * shape.total + 12 * shape.trainable + per_layer * (shape.layers - shape.depth)
+    return 4 * shape.total + 12 * shape.trainable + per_layer * (shape.layers - shape.depth)
 
 
 def crew(
@@ -163,3 +187,43 @@ def estimate_all(
         )
         for run in runs
     }
+
+
+def estimated_budget(
+    study: Study,
+    runs: Sequence[PlannedRun],
+    shapes: dict[str, Shape],
+    estimates: dict[str, Estimate],
+    dataset: Dataset,
+) -> Budget:
+    """What runs may spend where nothing has been measured yet.
+
+    Args:
+        study: says at what strategies are compared.
+        runs: every strategy and all that it may try, as written.
+        shapes: of the runs.
+        estimates: of the runs.
+        dataset: its data.
+    """
+    examples, found, kind = len(dataset.splits["train"]), dict[str, Any](), study.compare_at.kind
+    # An estimate counts every example alike, so that nobody asks for lengths.
+    budget = Budget(study, runs, examples, lambda _: np.zeros(examples, np.int64), found, {})
+
+    def needed(run: PlannedRun, batch_size: int) -> float:
+        accumulation, about = run.spec.recipe.gradient_accumulation, estimates[run.run_id]
+        return _training_bytes(batch_size, accumulation, shapes[run.run_id], about.longest)
+
+    for run in runs:
+        about, batch_size = estimates[run.run_id], run.spec.recipe.batch_size
+        seen = about.steps * batch_size
+        found[step_key(kind, run.spec)] = {
+            "flops": [about.train_flops / seen],
+            "seconds": about.train_seconds / about.steps,
+            "batch_size": batch_size,
+            "bytes": needed(run, batch_size),
+        }
+    for run in runs if kind == "memory" else ():
+        limit = budget.limit(run.spec.encoder, run.spec.seed) or 0.0
+        size = largest_within(limit, partial(needed, run), examples)
+        found[budget.fit_key(run.spec) or ""] = {"batch_size": size, "bytes": needed(run, max(1, size))}
+    return budget

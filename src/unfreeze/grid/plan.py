@@ -23,11 +23,15 @@ class PlannedRun:
 
     Attributes:
         strategy: display name, unique among the study's entries for one encoder.
+        written: the spec as the study writes it, where ``compare_at`` has changed its recipe.
+        refused: why it cannot be run within what ``compare_at`` allows.
     """
 
     spec: RunSpec
     strategy: str
     published: Published | None
+    written: RunSpec | None = None
+    refused: str | None = None
 
     @property
     def run_id(self) -> str:
@@ -235,5 +239,5 @@ def jobs_of(study: Study, runs: Sequence[PlannedRun], shapes: dict[str, Shape], 
             needs = [f"prefix of {group.run_ids[0]}"]
             prefix: Job = {"id": needs[0], "kind": "prefix", "needs": [], "depths": group.depths, **common}
             jobs.setdefault(needs[0], prefix)
-        jobs[run.run_id] = {"id": run.run_id, "kind": kind, "needs": needs, **common}
+        jobs[run.run_id] = {"id": run.run_id, "kind": kind, "needs": needs, "refused": run.refused, **common}
     return list(jobs.values())

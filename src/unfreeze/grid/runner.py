@@ -14,6 +14,7 @@ import numpy as np
 from unfreeze.analysis.baselines import against_baselines, baseline_cautions
 from unfreeze.analysis.clusters import Projection
 from unfreeze.analysis.compare import compare
+from unfreeze.analysis.verdict import write_verdict
 from unfreeze.datasets import load_dataset, load_evaluation_sets
 from unfreeze.datasets.explore import explore
 from unfreeze.errors import StudyDirError
@@ -22,7 +23,8 @@ from unfreeze.grid.environment import environment
 from unfreeze.grid.estimate import crew
 from unfreeze.grid.evaluation import compare_elsewhere, evaluation_jobs, evaluations
 from unfreeze.grid.executors import Finish, Job, inline, local, note_killed
-from unfreeze.grid.plan import PlannedRun, expand, jobs_of, shapes
+from unfreeze.grid.measuring import Measuring
+from unfreeze.grid.plan import PlannedRun, jobs_of, shapes
 from unfreeze.grid.tuning import Tuner, tuning_seconds
 from unfreeze.records import Dataset, EvaluationSet
 from unfreeze.report import write_report
@@ -84,22 +86,33 @@ def run_study(
     check_data(study_dir, study, dataset)
     sets = load_evaluation_sets(study, dataset)
     tuner = Tuner(study_dir, study, dataset, watch)
-    shapes([*tuner.candidates, *tuner.stand_ins])  # every fault is found before anything is spent
+    written = [*tuner.candidates, *tuner.stand_ins]
+    shapes(written)  # every fault is found before anything is spent
 
-    def launch(runs: Sequence[PlannedRun], jobs: Sequence[Job], finish: Finish) -> None:
-        """Do jobs where the caller wants them done; ``runs`` are all there may be."""
+    def launch(
+        runs: Sequence[PlannedRun], jobs: Sequence[Job], finish: Finish, hear: Watch = watch, most: int | None = workers
+    ) -> None:
+        """Do jobs where the caller wants them done; ``runs`` are all there may be, ``most`` how many go at a time."""
         if executor == "inline":
-            inline(study_dir.path, jobs, watch, finish)
+            inline(study_dir.path, jobs, hear, finish)
         elif jobs:
             longest = min(study.data.max_length, int(read_json(study_dir.explore)["tokens"]["train"]["max"]))
-            together, threads = crew(runs, shapes(runs), longest, study.device, workers)
-            local(study_dir.path, jobs, watch, finish, workers=together, threads=threads)
+            together, threads = crew(runs, shapes(runs), longest, study.device, most)
+            local(study_dir.path, jobs, hear, finish, workers=together, threads=threads)
 
     with study_dir.lock():
+        measuring = Measuring(study_dir, study, dataset, written, watch)
+        if jobs := measuring.start():
+            _write_inputs(study_dir, study, dataset, sets, [])
+            # Each may fill all the memory there is; times are taken side by side, as those of runs will be.
+            alone = 1 if study.compare_at.kind == "memory" else workers
+            launch(written, jobs, measuring.finish, measuring.hear, alone)
+        tuner = Tuner(study_dir, study, dataset, watch, measuring.budget)
         if tuner.open:
-            _write_inputs(study_dir, study, dataset, sets, expand(tuner.settled(), dataset))
+            _write_inputs(study_dir, study, dataset, sets, tuner.grid())
             launch(tuner.candidates, tuner.start(), tuner.finish)
-        runs = expand(tuner.settled(), dataset)
+        runs = tuner.grid()
+        measuring.conclude(runs)
         known = shapes(runs)
         tuner.name(runs)
         _write_inputs(study_dir, study, dataset, sets, runs)
@@ -150,7 +163,7 @@ def check_data(study_dir: StudyDir, study: Study, dataset: Dataset) -> None:
 def _write_inputs(
     study_dir: StudyDir, study: Study, dataset: Dataset, sets: Sequence[EvaluationSet], runs: Sequence[PlannedRun]
 ) -> None:
-    from unfreeze.grid.run import tokens_of
+    from unfreeze.grid.prepare import tokens_of
     from unfreeze.training.encoder import encoder_note
 
     notes = {encoder: note for encoder in study.encoders if (note := encoder_note(encoder))}
@@ -233,12 +246,26 @@ def conclude(study_dir: StudyDir, projection: Projection = "pca", figures: Path 
     comparison = compare(
         done, lambda run_id: read_table(study_dir.run(run_id).predictions("test")), groups, equivalence
     )
+    comparison["compared_at"] = compared_at(study_dir, rows)
+    comparison["verdict"] = write_verdict(comparison)
     baselines = collect_baselines(study_dir)
     comparison["baselines"] = _against(study_dir, rows, baselines, groups)
     comparison["verdict"] += baseline_cautions(comparison["baselines"])
     comparison["evaluate_on"] = compare_elsewhere(study_dir, rows, equivalence)
     write_json(study_dir.comparison, comparison)
     return StudyResult(study_dir.path, rows, baselines, comparison, write_report(study_dir, projection, figures))
+
+
+def compared_at(study_dir: StudyDir, rows: Sequence[Row]) -> Row:
+    """What runs had in common: ``kind``, ``name`` (None for the steps of each recipe), ``limits`` and ``sentences``."""
+    found = read_json(study_dir.budgets) if study_dir.budgets.is_file() else {}
+    if found.get("name"):
+        return {key: found[key] for key in ("kind", "name", "limits", "sentences")}
+    steps = sorted({row["steps"] for row in rows if row["steps"]})
+    sentence = f"Compared at equal optimiser steps: {steps[0]:,} for every run." if steps else None
+    if len(steps) > 1:
+        sentence = f"Every run took the optimiser steps of its own recipe: {steps[0]:,} to {steps[-1]:,}."
+    return {"kind": "steps", "name": None, "limits": {}, "sentences": [sentence] if sentence else []}
 
 
 def _against(study_dir: StudyDir, rows: list[Row], baselines: list[Row], groups: np.ndarray) -> list[Row]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from unfreeze.grid.budget import Budget
 from unfreeze.grid.halving import halve
 from unfreeze.grid.plan import PlannedRun
 from unfreeze.grid.space import Choice, Space, beyond
@@ -29,6 +30,7 @@ class Search:
     """The search of one strategy on one encoder.
 
     Attributes:
+        limits: what each trial may spend; None before that is known.
         name: what tables call the strategy before its choice is made.
         trials: how many it may run; None where ``seconds`` is the budget.
         tried: the candidates by run id, in order.
@@ -40,6 +42,7 @@ class Search:
     dataset: Dataset
     space: Space
     trials: int | None
+    limits: Budget | None = None
     name: str = ""
     tried: dict[str, Choice] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
@@ -58,11 +61,14 @@ class Search:
         entry = self.space.entry.model_dump(mode="json", exclude={"encoders", "published"})
         tuning, length = self.study.tuning.model_dump(), self.study.data.max_length
         about = [self.space.encoder, entry, list(self.space.axes.items()), tuning, length]
+        if self.limits and not self.limits.is_default:
+            about += [self.limits.kind, self.limits.limit(self.space.encoder, self.study.tuning.seed)]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:8]
 
     def plan(self, choice: Choice) -> PlannedRun:
         """The trial of a candidate."""
-        return self.space.trial(self.study, self.dataset, choice)
+        run = self.space.trial(self.study, self.dataset, choice)
+        return self.limits.bound(run) if self.limits else run
 
     def stop(self, choice: Choice) -> None:
         """End a candidate's trial early: it costs what it has cost and is not chosen."""

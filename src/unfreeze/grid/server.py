@@ -16,6 +16,7 @@ from typing import Any
 
 import peft  # noqa: F401
 import transformers  # noqa: F401
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from unfreeze.grid.run import run_job
 
@@ -30,6 +31,7 @@ def main() -> None:
     channel = os.dup(1)
     os.dup2(2, 1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    get_checkpoint_conversion_mapping("")  # compiles 980 patterns: 0.9 s that each job would spend on its own
     for line in sys.stdin:
         if os.fork() == 0:
             _keep(folder, json.loads(line), channel, lifeline)

@@ -91,6 +91,12 @@ def find_spaces(study: Study) -> list[Space]:
     for index, entry in enumerate(study.strategies):
         written = study.recipe.model_dump(exclude_unset=True) | entry.recipe.model_dump(exclude_unset=True)
         recipe = StudyRecipe.model_validate(written)
+        at = study.compare_at
+        problems += [
+            f"strategies: {entry.kind}: {key} cannot be tuned: it follows from compare_at: {at.kind}"
+            for key in recipe.tuned
+            if key in at.decides
+        ]
         fixed = {key: value for key, value in entry.options.items() if not is_tuned(value)}
         options = tuple(key for key in entry.options if key not in fixed)
         try:

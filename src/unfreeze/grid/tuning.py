@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from unfreeze.grid.budget import Budget
 from unfreeze.grid.executors import Job, note_killed
 from unfreeze.grid.halving import check_optuna
 from unfreeze.grid.plan import PlannedRun, expand, jobs_of, shapes
@@ -24,21 +25,29 @@ Row = dict[str, Any]
 class Tuner:
     """Runs the searches of a study that have not been decided yet.
 
+    Args:
+        limits: what each run may spend; None before that is known.
+
     Attributes:
         candidates: every trial there may be, but for ranges that are extended.
         stand_ins: the grid's runs as if the middle of each range had been chosen.
     """
 
     def __init__(
-        self, study_dir: StudyDir, study: Study, dataset: Dataset, watch: Callable[[Row], None] = lambda _: None
+        self,
+        study_dir: StudyDir,
+        study: Study,
+        dataset: Dataset,
+        watch: Callable[[Row], None] = lambda _: None,
+        limits: Budget | None = None,
     ) -> None:
-        self.study_dir, self.study, self.dataset, self.watch = study_dir, study, dataset, watch
+        self.study_dir, self.study, self.dataset, self.watch, self.limits = study_dir, study, dataset, watch, limits
         self.spaces = find_spaces(study)
         self.trials = budget(study, self.spaces) if self.spaces else None
-        self.searches = [Search(study_dir, study, dataset, space, self.trials) for space in self.spaces]
+        self.searches = [Search(study_dir, study, dataset, space, self.trials, limits) for space in self.spaces]
         if any(search.is_large for search in self.searches):
             check_optuna()
-        self.stand_ins = expand(provisional(study, self.spaces), dataset)
+        self.stand_ins = self._bound(expand(provisional(study, self.spaces), dataset))
         for search in self.searches:
             space = search.space
             tuned = f"{space.entry.kind} ({', '.join(space.options)} tuned)" if space.options else None
@@ -60,6 +69,14 @@ class Tuner:
             if search.key in self.kept:
                 chosen[place] = self.kept[search.key]["chosen"] or search.space.grid[0]
         return settle(self.study, self.spaces, chosen)
+
+    def grid(self) -> list[PlannedRun]:
+        """The runs of the settled study, each with what it may spend."""
+        return self._bound(expand(self.settled(), self.dataset))
+
+    def _bound(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+        bound = [self.limits.bound(run) for run in runs] if self.limits else runs
+        return list({run.run_id: run for run in reversed(bound)}.values())[::-1]
 
     def start(self) -> list[Job]:
         """The first jobs."""
@@ -176,5 +193,6 @@ def expected(study: Study, dataset: Dataset, spaces: Sequence[Space], estimates:
 
 def _called(search: Search, choice: Choice, runs: Sequence[PlannedRun]) -> str:
     """What the grid's runs call a strategy after a choice."""
-    spec = search.plan(choice).spec
-    return next(run.strategy for run in runs if run.spec == spec.model_copy(update={"seed": run.spec.seed}))
+    trial = search.plan(choice)
+    spec = trial.written or trial.spec
+    return next(r.strategy for r in runs if (r.written or r.spec) == spec.model_copy(update={"seed": r.spec.seed}))

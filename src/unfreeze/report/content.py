@@ -38,6 +38,11 @@ class Content:
         """What :func:`unfreeze.analysis.compare.compare` found."""
         return dict(read_json(self.study_dir.comparison))
 
+    @property
+    def compared_at(self) -> Row:
+        """What all runs had in common; nothing in a folder from before that was told."""
+        return dict(self.comparison.get("compared_at") or {"name": None, "sentences": []})
+
     @cached_property
     def baselines(self) -> list[Row]:
         """One row for each baseline that was tried; none in a folder from before there were any."""

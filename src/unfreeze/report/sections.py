@@ -17,6 +17,7 @@ from unfreeze.analysis.mistakes import Answers, answers
 from unfreeze.analysis.slices import slices
 from unfreeze.analysis.words import Vocabulary, count_words, read_words
 from unfreeze.report import figures
+from unfreeze.report.budget_table import budget_report
 from unfreeze.report.content import Content
 from unfreeze.report.figures import Figure
 from unfreeze.report.figures.compute import Written, cost_tables, lora_against_partial
@@ -226,8 +227,8 @@ class Sections:
 
     @cached_property
     def lora_against_partial(self) -> str | None:
-        """Whether LoRA is cheaper than partial fine-tuning here, and why."""
-        return lora_against_partial(self.content.leaderboard)
+        """Whether LoRA is cheaper than partial fine-tuning here, and why; not asked where both were given the same."""
+        return None if self.content.compared_at["name"] else lora_against_partial(self.content.leaderboard)
 
     @cached_property
     def cost_tables(self) -> list[list[tuple[str, str, Written]]]:
@@ -238,6 +239,12 @@ class Sections:
     def tuning(self) -> Table | None:
         """What was tried before the grid."""
         return tuning_report(self.content.tuning) if self.content.tuning else None
+
+    @cached_property
+    def budget(self) -> Table | None:
+        """What every run had of an equal budget."""
+        at = self.content.compared_at
+        return budget_report(at, self.content.finished) if at["name"] and self.content.finished else None
 
     @cached_property
     def findings(self) -> list[Finding]:

@@ -63,7 +63,7 @@ class Progress:
     Attributes:
         epoch: epochs done.
         seconds: spent in optimiser steps so far; ``phases`` splits them into forward, backward and optimizer.
-        flops: floating-point operations for each token of a training step.
+        flops: floating-point operations for each token of training, on average over these epochs.
         joules: used by the device in these steps; None where it was not measured all the time.
         activation_bytes: what autograd saves of the largest training batch.
         best: number, accuracy and loss of the best epoch so far, whose weights are in ``trained.safetensors``.

@@ -6,15 +6,18 @@ import importlib.util
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from unfreeze.training.batching import padded_width
 from unfreeze.training.device import Compute
 
 
@@ -115,3 +118,44 @@ def count_flops(found: list[float]) -> Iterator[None]:
     with FlopCounterMode(display=False) as counter:
         yield
     found.append(float(counter.get_total_flops()))
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """Floating-point operations of training steps, forward and backward.
+
+    Those of an example are a quadratic in the tokens that its batch is padded to: linear maps do as much for every
+    token, attention for every pair of them, the head for every example.
+
+    Attributes:
+        coefficients: of the quadratic, the highest power first; one alone where all examples have the same length.
+    """
+
+    coefficients: tuple[float, ...]
+
+    @classmethod
+    def count(
+        cls, step: Callable[[np.ndarray], object], batches: Sequence[np.ndarray], lengths: np.ndarray
+    ) -> StepFlops:
+        """Count them on three of the batches: the shortest, the one in the middle and the longest tell a quadratic.
+
+        Args:
+            step: does the forward and backward pass of a batch.
+            batches: of one epoch.
+            lengths: tokens of each example.
+        """
+        by_length = {padded_width(lengths, batch): batch for batch in batches}
+        found = sorted(by_length)
+        chosen = sorted({found[0], found[len(found) // 2], found[-1]})
+        flops: list[float] = []
+        for length in chosen:
+            with count_flops(flops):
+                step(by_length[length])
+        of_each = [total / len(by_length[length]) for total, length in zip(flops, chosen, strict=True)]
+        return cls(tuple(map(float, np.polyfit(chosen, of_each, len(chosen) - 1))))
+
+    def of(self, batches: Sequence[np.ndarray], lengths: np.ndarray) -> np.ndarray:
+        """Of each batch, shape (batches,)."""
+        padded = np.array([padded_width(lengths, batch) for batch in batches])
+        flops: np.ndarray = np.polyval(self.coefficients, padded) * [len(batch) for batch in batches]
+        return flops

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from transformers import get_scheduler
 from unfreeze.errors import Diverged
 from unfreeze.recipe import Recipe
 from unfreeze.strategies.anatomy import Anatomy
-from unfreeze.studydir import RunDir, write_text
+from unfreeze.studydir import RunDir
 from unfreeze.training.batching import Inputs, epoch_batches, padded_tokens
 from unfreeze.training.checkpoint import (
     Progress,
@@ -29,38 +27,14 @@ from unfreeze.training.checkpoint import (
     save_progress,
     save_trained,
 )
-from unfreeze.training.cost import Phases, count_flops, count_saved_bytes, energy_counter, tensor_bytes
+from unfreeze.training.cost import Phases, StepFlops, count_saved_bytes, energy_counter, tensor_bytes
 from unfreeze.training.device import Compute, random_state, restore_random_state
+from unfreeze.training.history import History, Report
 from unfreeze.training.predict import predict
 from unfreeze.training.prefix import set_train_mode
 
 # Training-loss points per epoch in history.jsonl: enough for a curve, few enough that a GPU is seldom waited for.
 POINTS_PER_EPOCH = 50
-
-Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass
-class History:
-    """Lines of history.jsonl, written as they come."""
-
-    path: Path
-    report: Report
-    lines: int = 0
-
-    def __post_init__(self) -> None:
-        """Drop lines of an epoch that was interrupted: it will be run again."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = self.path.read_text().splitlines(keepends=True)[: self.lines] if self.lines else []
-        # At once: a search counts a trial's epochs here, and would wait forever for one whose lines a kill took away.
-        write_text(self.path, "".join(kept))
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Append one row and show it to whoever watches."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.lines += 1
-        self.report(row)
 
 
 @dataclass
@@ -102,14 +76,15 @@ class Trainer:
         self.targets = torch.from_numpy(self.gold["train"]).to(self.compute.device)
         assert recipe.learning_rate is not None
         groups = parameter_groups(self.trained, recipe.weight_decay)
-        shape = (recipe.epochs, len(self.lengths))
+        self.steps_per_epoch = math.ceil(len(self.lengths) / recipe.batch_size)
+        self.steps = min(self.steps_per_epoch * recipe.epochs, recipe.max_steps or sys.maxsize)
+        self.epochs = math.ceil(self.steps / self.steps_per_epoch)
+        shape = (self.epochs, len(self.lengths))
         # Of each training example in each epoch, as training saw it: what data maps are made of.
         self.gold_probability = torch.zeros(shape, device=self.compute.device)
         self.correct = torch.zeros(shape, dtype=torch.bool, device=self.compute.device)
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-        steps_per_epoch = math.ceil(len(self.lengths) / recipe.batch_size)
-        self.steps = steps_per_epoch * recipe.epochs
-        self.log_every = max(1, steps_per_epoch // POINTS_PER_EPOCH)
+        self.log_every = max(1, self.steps_per_epoch // POINTS_PER_EPOCH)
         self.schedule = get_scheduler(
             recipe.schedule,
             self.optimizer,
@@ -130,8 +105,8 @@ class Trainer:
         progress = self._resume()
         self.history = History(self.run.history, self.report, progress.history)
         patience = self.recipe.patience or math.inf
-        progress.activation_bytes = self._rehearse()
-        while progress.epoch < min(until or math.inf, self.recipe.epochs) and progress.stale < patience:
+        progress.activation_bytes = self.rehearse()
+        while progress.epoch < min(until or math.inf, self.epochs) and progress.stale < patience:
             self._train_epoch(progress)
             self._evaluate(progress)
             progress.history = self.history.lines
@@ -143,16 +118,12 @@ class Trainer:
     def _train_epoch(self, progress: Progress) -> None:
         inputs, recipe = self.inputs["train"], self.recipe
         batches = epoch_batches(self.lengths, recipe.batch_size, self.seed, progress.epoch)
+        del batches[self.steps - progress.step :]
         set_train_mode(self.model, self.anatomy, self.depth)
         joules = energy_counter(self.compute)
         started, loss_sum, seen, logged = time.perf_counter(), torch.zeros((), device=self.compute.device), 0, 0
         for number, batch in enumerate(batches, start=1):
-            flops: list[float] = []
-            with count_flops(flops) if progress.flops is None else contextlib.nullcontext():
-                loss_sum += self._step(batch, progress.epoch)
-            if flops:
-                # Counted on the first step; later ones do the same work for every token.
-                progress.flops = flops[0] / int(inputs.lengths[batch].sum())
+            loss_sum += self.step(batch, progress.epoch)
             progress.step += 1
             seen += len(batch)
             if number % self.log_every == 0 or number == len(batches):
@@ -166,27 +137,41 @@ class Trainer:
         # A counter that wraps around goes backwards.
         progress.joules = None if used is None or used < 0 or progress.joules is None else progress.joules + used
         progress.epoch += 1
-        progress.pairs += len(inputs.lengths)
-        progress.tokens += int(inputs.lengths.sum())
+        progress.pairs += seen
+        flops = (progress.flops or 0.0) * progress.tokens
+        flops += float(self.flops.of([part for batch in batches for part in self._parts(batch)], inputs.lengths).sum())
+        progress.tokens += int(inputs.lengths[np.concatenate(batches)].sum())
+        progress.flops = flops / progress.tokens
         progress.padded_tokens += padded_tokens(inputs.lengths, batches)
 
-    def _rehearse(self) -> int:
-        """Forward and backward pass of the largest batch, which changes nothing; the bytes it saves in between.
+    def rehearse(self) -> int:
+        """Forward and backward passes that change nothing; the bytes that the largest batch saves in between.
 
         Memory that does not suffice is told now and not after an hour, and an allocator that has met the largest
-        batch first leaves smaller gaps: on SNLI full fine-tuning peaks at 1.32 GB instead of 1.48.
+        batch first leaves smaller gaps: on SNLI full fine-tuning peaks at 1.32 GB instead of 1.48. Others follow for
+        the operations they count.
         """
         batches = epoch_batches(self.lengths, self.recipe.batch_size, self.seed, 0)
-        lengths, saved = self.inputs["train"].lengths, list[int]()
+        lengths = self.inputs["train"].lengths
         largest = max(batches, key=lambda batch: padded_tokens(lengths, [batch]))
         state = random_state(self.compute)
-        set_train_mode(self.model, self.anatomy, self.depth)
-        with count_saved_bytes(self.model.parameters(), saved):
-            part = self._parts(largest)[0]
-            torch.autograd.backward(F.cross_entropy(self._logits(part), self.targets[part]))
-        self.optimizer.zero_grad()
+        saved = self.saved_bytes(self._parts(largest)[0])
+        parts = [part for batch in batches for part in self._parts(batch)]
+        self.flops = StepFlops.count(self._pass, parts, lengths)
         restore_random_state(state, self.compute)
-        return saved[0]
+        return saved
+
+    def saved_bytes(self, part: np.ndarray) -> int:
+        """What autograd saves of a batch, or a part of one, for its backward pass, which runs too."""
+        found: list[int] = []
+        set_train_mode(self.model, self.anatomy, self.depth)
+        with count_saved_bytes(self.model.parameters(), found):
+            self._pass(part)
+        return found[0]
+
+    def _pass(self, part: np.ndarray) -> None:
+        torch.autograd.backward(F.cross_entropy(self._logits(part), self.targets[part]))
+        self.optimizer.zero_grad()
 
     def _parts(self, batch: np.ndarray) -> list[np.ndarray]:
         return np.array_split(batch, min(self.recipe.gradient_accumulation, len(batch)))
@@ -197,7 +182,7 @@ class Trainer:
             logits: torch.Tensor = self.model(**inputs).logits
         return logits.float()
 
-    def _step(self, batch: np.ndarray, epoch: int) -> torch.Tensor:
+    def step(self, batch: np.ndarray, epoch: int) -> torch.Tensor:
         """One optimiser step; returns the summed loss of its examples, still on the device."""
         loss_sum = torch.zeros((), device=self.compute.device)
         for part in self._parts(batch):
