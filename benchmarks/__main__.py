@@ -1,7 +1,8 @@
 """unfreeze against its peers, interleaved in one run, each measurement in a fresh process.
 
 ``python -m benchmarks [--snli FOLDER] [--pairs N] [--rounds N] [--scaling] [--write]``: without a folder of SNLI the
-pairs are generated. Ratios are medians over rounds with their least and greatest; absolute figures are this machine's, now.
+pairs are generated. Ratios are medians over rounds with their least and greatest; absolute figures are this machine's,
+now.
 """
 
 from __future__ import annotations
