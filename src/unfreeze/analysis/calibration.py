@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 BINS = 15
-COLDEST, HOTTEST = 0.01, 100.0  # a perfect validation split has no best temperature: colder is always better
+COLDEST, HOTTEST = 0.01, 100.0
 
 
 def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> pa.Table:
@@ -111,8 +111,11 @@ def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
         gold: shape (examples,), label indices.
 
     Returns:
-        What to divide logits by, between 0.01 and 100; above 1 where the classifier is too sure.
+        What to divide logits by, between 0.01 and 100; above 1 where the classifier is too sure. 1 where it makes no
+        mistake: colder would always be better there, and its first mistake elsewhere would cost all the more.
     """
+    if (logits.argmax(axis=1) == gold).all():
+        return 1.0
     bounds = (math.log(COLDEST), math.log(HOTTEST))
     best = minimize_scalar(
         lambda log_temperature: negative_log_likelihood(logits / math.exp(log_temperature), gold),
