@@ -15,7 +15,8 @@ import torch
 from unfreeze.studydir import read_table, write_table
 
 # Batches of one epoch are cut from pools of this many batches sorted by length: on SNLI at batch 32, 50 leave 3.0 % of
-# padding, 100 leave 1.6 % and 200 leave 0.8 % (before widths are rounded), while an epoch's order stays random across pools and batches.
+# padding, 100 leave 1.6 % and 200 leave 0.8 % (before widths are rounded), while an epoch's order stays random across
+# pools and batches.
 POOL_BATCHES = 100
 
 
