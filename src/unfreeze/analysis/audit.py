@@ -102,8 +102,10 @@ def human_divergence(predictions: pa.Table, examples: pa.Table) -> Row | None:
     known = votes.any(axis=1)
     humans = votes[known] / votes[known].sum(axis=1, keepdims=True)
     run = softmax(logits_array(predictions)[known].astype(np.float64), axis=1)
+    # Of equal distributions rounding makes the root of less than nothing.
+    distance = np.nan_to_num(jensenshannon(humans, run, axis=1))
     return {
         "examples": int(known.sum()),
         "kl": float(stats.entropy(humans, run, axis=1).mean()),
-        "js": float((jensenshannon(humans, run, axis=1) ** 2).mean()),
+        "js": float((distance**2).mean()),
     }

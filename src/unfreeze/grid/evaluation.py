@@ -78,6 +78,7 @@ def _answer(run: RunDir, spec: RunSpec, sets: Sequence[EvaluationSet], device: s
         tokens = tokenize(found.examples, load_tokenizer(spec.encoder), spec.max_length)
         logits = merge_labels(predict(model, tokens, compute), found.merged)
         table = predictions_table(found.examples["guid"], found.examples["gold"], logits)
+        run.evaluation(found.name).unlink(missing_ok=True)  # of a set that has changed: it must not stand beside these
         write_table(run.predictions(found.name), table)
         scores = evaluate(table, found.labels)
         metrics = {key: scores[key] for key in ("accuracy", "macro_f1", "loss")}
