@@ -21,8 +21,8 @@ from unfreeze.study import Study
 
 # Token lengths come from at most this many examples of a split: 20,000 give padding to a tenth of a percent.
 SAMPLE = 20_000
-# Share of the matrix-product peak that training steps of MiniLM on SNLI would reach on a 2-core CPU if they did all that
-# the formula counts, the whole last layer too: 0.57 under full fine-tuning, 0.67 under LoRA, 0.79 from a cached prefix.
+# Share of the matrix-product peak that training steps of MiniLM on SNLI would reach on a 2-core CPU if they did all the
+# formula counts, the whole last layer too: 0.57 under full fine-tuning, 0.67 under LoRA, 0.79 from a cached prefix.
 EFFICIENCY = 0.6
 # What the same runs took for activations, allocator and kernels' workspaces, over the formula: 2.9 to 3.9 times.
 ACTIVATION_SCALE = 4
