@@ -17,7 +17,7 @@ from unfreeze.studydir import RunDir, StudyDir, read_json
 from unfreeze.training import loop
 from unfreeze.training.batching import Inputs
 from unfreeze.training.checkpoint import kept_parameters
-from unfreeze.training.device import Compute
+from unfreeze.training.device import Compute, keep_freed_memory
 from unfreeze.training.encoder import build_classifier
 from unfreeze.training.lean import make_lean
 from unfreeze.training.predict import predict
@@ -26,6 +26,7 @@ from unfreeze.training.prefix import build_prefix, open_prefix, release_prefix, 
 
 def measure(work: Work, data: Data, compute: Compute, seed: int) -> dict[str, Any]:
     """As :func:`benchmarks.peer.measure`; ``useful`` is the share of the matrix-product peak that steps reach."""
+    keep_freed_memory()  # as the processes do that a grid runs in
     with tempfile.TemporaryDirectory() as folder:
         return {"steps": steps, "run": run, "predict": answer}[work.mode](work, data, compute, seed, Path(folder))
 

@@ -19,6 +19,7 @@ import transformers  # noqa: F401
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from unfreeze.grid.run import run_job
+from unfreeze.training.device import keep_freed_memory
 
 # What a pipe takes in one piece, so that rows of jobs that run side by side never mix (PIPE_BUF on Linux).
 PIECE = 4096
@@ -60,6 +61,7 @@ def _do(folder: str, job: dict[str, Any], channel: int) -> None:
     code = 1
     try:
         _write(channel, {"kind": "started", "job": job["id"], "pid": os.getpid()})
+        keep_freed_memory()
         run_job(folder, job, lambda row: _write(channel, row), own_process=True)
         code = 0
     except BaseException:
