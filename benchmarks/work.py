@@ -33,8 +33,8 @@ class Work:
             test, ``predict`` answers the test split, ``grid`` is several such runs.
         batch: pairs per optimiser step.
         seeds: of each of a grid's four strategies.
-        scale: times so many pairs: the faster the steps, the more of them, so that the first meeting with each shape of a batch,
-            which takes 30 to 60 ms, is not most of what is measured.
+        scale: times so many pairs: the faster the steps, the more of them, so that the first meeting with each width of
+            a batch is not most of what is measured.
         targets: at least so many times the tuned peer, and the untuned one.
     """
 

@@ -58,8 +58,8 @@ def test_strategies_spend_equal_flops_within_a_step(study, tmp_path):
         longest = np.argsort(trainer.inputs["train"].lengths)[-16:]
         (largest_step,) = trainer.flops.of([longest], trainer.inputs["train"].lengths)
         assert row["steps"] == trainer.steps
-        if row["strategy"] == "head-only":
-            assert (row["epochs"], spent[key] < limit / 10) == (50, True)
+        if row["strategy"] in ("head-only", "partial-1"):  # so cheap that 50 epochs, the most there are, come first
+            assert (row["epochs"], spent[key] < limit - largest_step) == (50, True)
         else:
             assert limit - largest_step < spent[key] <= limit * (1 + 1e-6)
     plain = run(study, tmp_path / "plain")

@@ -51,6 +51,20 @@ def test_a_head_that_pools_the_mean_reads_it(made):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("strategy", [("full", {}), ("lora", {}), ("lora", {"dora": True}), ("ia3", {})], ids=str)
+def test_in_bf16_predictions_are_those_of_autocast_and_weights_stay_whole(tiny, small, strategy):
+    compute = Compute(torch.device("cpu"), torch.bfloat16, "test")
+    anatomy = build_classifier(tiny(), NLI, make_strategy(*strategy), seed=0)
+    tokens = tokenize(small.splits["test"], load_tokenizer(tiny()), 64)
+    before = {name: value.clone() for name, value in anatomy.classifier.state_dict().items()}
+    found = predict(anatomy.classifier, tokens, compute)[INDICES]
+    with torch.inference_mode(), compute.autocast():
+        wanted = anatomy.classifier(**tokens.batch(INDICES)).logits.float().numpy()
+    np.testing.assert_allclose(found, wanted, atol=0.02 * float(np.abs(wanted).max()))
+    after = anatomy.classifier.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
 def test_no_example_and_no_hook_left(made):
     anatomy, tokens = made("bert")
     assert head_states(anatomy.classifier, anatomy, tokens, FP32, np.array([], int)).shape == (0, 16)

@@ -146,7 +146,7 @@ def _first_token(_module: nn.Module, _inputs: Any, output: Any) -> Any:
 def _first(states: torch.Tensor) -> torch.Tensor:
     """The first token's, shape (batch, 1, hidden), contiguous.
 
-    A frozen map of a view would copy its matrix for every example: 45 of an evaluation batch's 120 ms on MiniLM.
+    In inference torch copies the matrix that a view meets for every example: 50 of 63 ms of a batch behind a prefix.
     """
     return states[:, :1].contiguous()
 
