@@ -24,7 +24,7 @@ from unfreeze.errors import Diverged, RunError
 from unfreeze.studydir import RunDir, write_json
 
 # How often a thread of GNU's OpenMP looks whether the others are done before it sleeps. By default so often that two
-# threads beside another busy process got through 27 to 30 pairs/s of LoRA, and with this 185; alone they are equal.
+# threads beside other work got through 27 to 30 pairs/s of LoRA, and with this 185; alone they are equal.
 SPINS = "20000"
 
 Job = dict[str, Any]
