@@ -202,6 +202,9 @@ def predict(
     if file is not None:
         import pyarrow.csv
 
+        from unfreeze.training.device import keep_freed_memory
+
+        keep_freed_memory()
         table = predict_file(predictor, file, predictor.columns)
         target = sys.stdout.buffer if out is None else str(out)
         pyarrow.csv.write_csv(table, target)
